@@ -45,7 +45,9 @@ class Settings(BaseSettings):
 
     # -- where conversations come from
     source: Literal["nocodb", "files"] = Field("nocodb", description="Where conversations are read from.")
-    source_dir: Path | None = Field(None, description="Folder of Parquet, JSONL or CSV files, for SOURCE=files.")
+    source_dir: Path | None = Field(
+        None, description="Folder of Parquet, JSONL or CSV files, for SOURCE=files."
+    )
     nocodb_base_url: Url | None = Field(None, description="Address of the NocoDB server, without /api.")
     nocodb_api_token: SecretStr | None = Field(None, description="NocoDB API token, sent as xc-token.")
     nocodb_project_id: str | None = Field(None, description="Base: its id (p...) or its title.")
@@ -95,7 +97,9 @@ class Settings(BaseSettings):
     )
     parquet_row_group_size: int = Field(131_072, gt=0, description="Rows.")
     parquet_page_size: int = Field(1_048_576, ge=1024, description="Bytes of a data page before compression.")
-    parquet_target_file_size_mb: int = Field(256, gt=0, description="MiB; a larger file is continued in another.")
+    parquet_target_file_size_mb: int = Field(
+        256, gt=0, description="MiB; a larger file is continued in another."
+    )
     parquet_max_records_per_file: int = Field(10_000_000, gt=0, description="Rows.")
 
     # -- threads and batches
@@ -109,7 +113,9 @@ class Settings(BaseSettings):
 
     # -- engine
     engine: Literal["duckdb"] = "duckdb"
-    duckdb_memory_limit: str | None = Field(None, pattern=r"^\d+(\.\d+)?\s?([KMGT]i?B|%)$", description="As '4GB'.")
+    duckdb_memory_limit: str | None = Field(
+        None, pattern=r"^\d+(\.\d+)?\s?([KMGT]i?B|%)$", description="As '4GB'."
+    )
 
     # -- logging
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -1,0 +1,1 @@
+"""The graph: one module a layer, thin asset functions. Logic lives in `domain`, `engines` and `resources`."""

@@ -1,0 +1,1 @@
+"""Pure functions of the field: no Dagster, no network, no clock."""

@@ -57,7 +57,9 @@ class Table:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {column.name: column for column in self.columns})
-        missing = [name for name in (*self.key, *filter(None, [self.partition_by])) if name not in self.by_name]
+        missing = [
+            name for name in (*self.key, *filter(None, [self.partition_by])) if name not in self.by_name
+        ]
         if missing:
             raise ValueError(f"{self.layer}/{self.name}: key or partition names unknown columns {missing}")
 
@@ -72,6 +74,8 @@ class Table:
         return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
 
 
-def partition_column(meaning: str = "Local day on which the conversation started (REPORT_TIMEZONE).") -> Column:
+def partition_column(
+    meaning: str = "Local day on which the conversation started (REPORT_TIMEZONE).",
+) -> Column:
     """The column by which every daily table is partitioned, as `YYYY-MM-DD`."""
     return Column("partition", pa.string(), meaning)

@@ -35,7 +35,9 @@ CONVERSATIONS = Table(
         Column("updated_at", TIMESTAMP, "Last change by the source's own account.", nullable=True),
         Column("status_events", pa.list_(STATUS_EVENT), "Changes of status in order of time.", nullable=True),
         Column("tags", pa.list_(pa.string()), "Free labels.", nullable=True),
-        Column("csat_score", pa.float64(), "Answer to the satisfaction survey, 1 to 5.", "points", nullable=True),
+        Column(
+            "csat_score", pa.float64(), "Answer to the satisfaction survey, 1 to 5.", "points", nullable=True
+        ),
         Column("csat_at", TIMESTAMP, "When the survey was answered.", nullable=True),
         Column("source_updated_at", TIMESTAMP, "When the source row was last written."),
         Column("content_hash", pa.string(), "blake2b-128 of the business fields."),
@@ -58,7 +60,12 @@ MESSAGES = Table(
         Column("text", pa.string(), "What was written.", nullable=True),
         Column("text_hash", pa.string(), "blake2b-128 of the NFC text; key of the translation memory."),
         Column("language", pa.string(), "Declared language, BCP 47.", nullable=True),
-        Column("language_detected", pa.string(), "Detected language; `und` where it cannot be told.", nullable=True),
+        Column(
+            "language_detected",
+            pa.string(),
+            "Detected language; `und` where it cannot be told.",
+            nullable=True,
+        ),
         Column("language_confidence", pa.float64(), "Confidence of the detection, 0 to 1.", nullable=True),
         Column("created_at", TIMESTAMP, "When it was written."),
         Column("updated_at", TIMESTAMP, "When it was last edited.", nullable=True),
@@ -101,7 +108,9 @@ CATEGORIES = Table(
         Column("conversation_id", pa.string(), "The conversation."),
         Column("taxonomy_version", pa.string(), "Version of the list of categories."),
         Column("prompt_version", pa.string(), "DIFY_PROMPT_VERSION at the time."),
-        Column("category", pa.string(), "What the conversation is about; `unknown` where it could not be told."),
+        Column(
+            "category", pa.string(), "What the conversation is about; `unknown` where it could not be told."
+        ),
         Column("confidence", pa.float64(), "Confidence, 0 to 1.", nullable=True),
         Column("source", pa.string(), "Who decided.", values=("llm", "rule", "human")),
         Column("error", pa.string(), "Why the workflow did not decide.", nullable=True),

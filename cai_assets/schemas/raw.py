@@ -14,7 +14,9 @@ def _raw(name: str, what: str) -> Table:
             partition_column(),
             Column("id", pa.int64(), "The source's own row number (NocoDB's Id)."),
             Column("created_at", TIMESTAMP, "When the source made the row (its CreatedAt).", nullable=True),
-            Column("updated_at", TIMESTAMP, "When the source last changed it (its UpdatedAt).", nullable=True),
+            Column(
+                "updated_at", TIMESTAMP, "When the source last changed it (its UpdatedAt).", nullable=True
+            ),
             Column("extracted_at", TIMESTAMP, "When the platform read the row."),
             Column("row", pa.string(), "The row as JSON text, field names after NOCODB_FIELD_MAP."),
         ),

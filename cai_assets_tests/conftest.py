@@ -1,0 +1,43 @@
+"""What every test may use: the real data sets, and settings that come from the test alone."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cai_assets.settings import Settings, load_settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FIXTURES = Path(__file__).with_name("fixtures")
+
+pytest_plugins = [
+    f"cai_assets_tests.fixtures.{path.stem}" for path in sorted(FIXTURES.glob("*.py")) if path.stem != "__init__"
+]
+
+
+def shared_path(*parts: str) -> Path:
+    """A file of the shared folder beside the checkout; skips the test, saying so, where it is not there."""
+    path = REPOSITORY.parent.joinpath("shared", *parts)
+    if not path.exists():
+        pytest.skip(f"needs {path.relative_to(REPOSITORY.parent)} beside the checkout")
+    return path
+
+
+def shared_data(name: str) -> Path:
+    """Folder of a real data set (`star`, `bcontrast`); skips the test where it is not there."""
+    return shared_path("data", name)
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_the_test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No variable of the machine and no `.env` reaches a test; heavy caches are emptied around it."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "DAGSTER_", "CAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    load_settings.cache_clear()
+    yield
+    load_settings.cache_clear()
