@@ -1,1 +1,1 @@
-"""The one declaration of every table: column, type, unit, nullability, meaning. No data and no logic on data."""
+"""The one declaration of every table: column, type, unit, nullability, meaning. No data, no logic on data."""

@@ -1,4 +1,7 @@
-"""The lake layer: live documents as Parquet. User ids are keyed hashes here; raw and documents keep the originals."""
+"""The lake layer: live documents as Parquet.
+
+User ids are keyed hashes here; raw and documents keep the originals.
+"""
 
 import pyarrow as pa
 
@@ -121,7 +124,7 @@ CATEGORIES = Table(
 LLM_CALLS = Table(
     layer="lake",
     name="llm_calls",
-    description="The ledger: one row per call of a Dify workflow, also failed ones and answers from the memory.",
+    description="The ledger: one row per call of a workflow, also failed ones and answers from the memory.",
     columns=(
         partition_column("Day of the conversation for which the call was made."),
         Column("call_id", pa.string(), "Key of the call."),
