@@ -1,0 +1,246 @@
+"""The marts layer: what reports show, summed over facts; whole tables, rewritten by month.
+
+Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rules that hold for all of them:
+
+* Only live traffic counts (`fct_conversation.is_counted`).
+* `report_date` is the local day (REPORT_TIMEZONE) on which the thing that is measured began, so a late reply
+  changes an old day. `month` is its `YYYY-MM`.
+* A ratio is two columns, numerator and denominator; sums of both over any rows give the ratio of these rows.
+  Percentiles are exact for their row, interpolated linearly; they must not be averaged.
+* Nothing that happened is NULL and counted, never 0 seconds.
+* Decisions that need time to pass (settled, overdue) are taken at `as_of`, the latest change of the source.
+"""
+
+import pyarrow as pa
+
+from cai_assets.schemas.base import Column, Table
+from cai_assets.schemas.facts import COUNT, DATE, OUTCOMES, TEXT, count, seconds
+
+CLOCKS = ("first", "first_human", "after_handoff", "reply")
+SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
+
+_MONTH = Column("month", TEXT, "Month of report_date, as `YYYY-MM`.")
+_CHANNEL = Column("channel", TEXT, "Channel of the conversation; `unknown` where the source names none.")
+_LANGUAGE = Column("language", TEXT, "Language of the conversation (fct_conversation.language).")
+
+
+def _date(meaning: str) -> Column:
+    return Column("report_date", DATE, meaning)
+
+
+def _conversations(name: str, description: str) -> Column:
+    return count(name, description, "conversations")
+
+
+VOLUME = Table(
+    layer="marts",
+    name="volume",
+    description=(
+        "Traffic per local day, channel and language; a row of zeros for every day between the first and the "
+        "last with traffic and every pair of channel and language that ever occurs."
+    ),
+    columns=(
+        _MONTH,
+        _date("Local day of the messages."),
+        _CHANNEL,
+        _LANGUAGE,
+        _conversations(
+            "conversations_started", "Conversations whose first counted message falls on the day."
+        ),
+        _conversations("conversations_active", "Conversations with a counted message on the day."),
+        count("messages", "Counted messages, all senders."),
+        count("user_messages", "Messages of users."),
+        count("bot_messages", "Messages of bots."),
+        count("agent_messages", "Messages of agents."),
+        count("waits", "User turns that began on the day.", "turns"),
+    ),
+    key=("report_date", "channel", "language"),
+    partition_by="month",
+)
+
+
+def _targets() -> tuple[Column, ...]:
+    columns = []
+    for n in (1, 2, 3):
+        columns += [
+            count(
+                f"within_target_{n}", f"Answered within RESPONSE_TARGETS number {n}: the numerator.", "waits"
+            ),
+            count(
+                f"decided_{n}",
+                f"Answered, or open for longer than target {n} at as_of: the denominator.",
+                "waits",
+            ),
+        ]
+    return tuple(columns)
+
+
+RESPONSE = Table(
+    layer="marts",
+    name="response",
+    description="Response times per local day on which the clock started, channel, language and clock.",
+    columns=(
+        _MONTH,
+        _date("Local day on which the clock started."),
+        _CHANNEL,
+        _LANGUAGE,
+        Column(
+            "clock",
+            TEXT,
+            "first: the user's first message to the first answer of bot or agent; first_human: to the first "
+            "of an agent; after_handoff: hand-off to the first of an agent; reply: every user turn to its "
+            "answer.",
+            values=CLOCKS,
+        ),
+        count("n", "Clocks that stopped.", "waits"),
+        count(
+            "n_open",
+            "Clocks still running: nobody answered. For first_human those that no bot answered either; for "
+            "after_handoff always 0, as a hand-off is only seen when an agent answers.",
+            "waits",
+        ),
+        seconds("sum_s", "Sum of the durations; with n, the mean of any rows."),
+        seconds("avg_s", "Mean."),
+        seconds("p50_s", "Median."),
+        seconds("p90_s", "90th percentile."),
+        seconds("p95_s", "95th percentile."),
+        seconds("p99_s", "99th percentile."),
+        seconds("max_s", "Longest."),
+        *_targets(),
+    ),
+    key=("report_date", "channel", "language", "clock"),
+    partition_by="month",
+)
+
+RESOLUTION = Table(
+    layer="marts",
+    name="resolution",
+    description="Resolutions per local day of the conversation's first message, channel and language.",
+    columns=(
+        _MONTH,
+        _date("Local day of the conversation's first counted message."),
+        _CHANNEL,
+        _LANGUAGE,
+        _conversations("started", "Conversations that began on the day."),
+        _conversations("resolved", "Those resolved at least once."),
+        _conversations("reopened", "Those reopened within 7 days of a resolve at least once."),
+        _conversations(
+            "settled", "Resolved ones whose durability is decided: reopened, or 7 days passed at as_of."
+        ),
+        _conversations("durable", "Settled ones whose last resolve was not reopened within 7 days."),
+        count("resolution_events", "Resolves.", "events"),
+        count("resolution_users", "Distinct users with a resolved conversation; not additive.", "users"),
+        _conversations(
+            "resolution_n", "Conversations with a duration: a resolve not before the first message."
+        ),
+        seconds("first_p50_s", "Median from first message to first resolve."),
+        seconds("first_p90_s", "90th percentile of the same."),
+        seconds("last_p50_s", "Median from first message to last resolve."),
+        seconds("last_p90_s", "90th percentile of the same."),
+        seconds("last_sum_s", "Sum of the same; with resolution_n, the mean of any rows."),
+        _conversations("zero_touch", "Resolved without an agent's turn."),
+        _conversations("one_touch", "Resolved with one."),
+        _conversations("two_touch", "Resolved with two."),
+        _conversations("multi_touch", "Resolved with three or more."),
+    ),
+    key=("report_date", "channel", "language"),
+    partition_by="month",
+)
+
+CONTAINMENT = Table(
+    layer="marts",
+    name="containment",
+    description="Who dealt with the conversations, per local day on which they began and channel.",
+    columns=(
+        _MONTH,
+        _date("Local day of the conversation's first counted message, else of its start."),
+        _CHANNEL,
+        _conversations("conversations", "All of them: the sum of the outcomes."),
+        _conversations("started", "Those with a counted message: all but the empty ones."),
+        _conversations("bot_conversations", "Those in which a bot and the user wrote: the denominator."),
+        _conversations("contained", "Of these, resolved and no agent wrote."),
+        _conversations("handed_off", "Of these, an agent wrote after a bot."),
+        _conversations(
+            "contained_settled",
+            "Contained ones whose 24 hours are decided: the user came back, or 24 hours passed at as_of.",
+        ),
+        _conversations(
+            "contained_no_return_24h",
+            "Settled ones whose user started nothing else from the start of the conversation to 24 hours "
+            "after its end.",
+        ),
+        _conversations("abandoned", "Those that ended as `abandoned`."),
+        *(
+            _conversations(f"outcome_{outcome}", f"Those with the outcome `{outcome}`.")
+            for outcome in OUTCOMES
+        ),
+    ),
+    key=("report_date", "channel"),
+    partition_by="month",
+)
+
+LANGUAGE = Table(
+    layer="marts",
+    name="language",
+    description="Messages per local day and language of the message; coverage of translation and detection.",
+    columns=(
+        _MONTH,
+        _date("Local day of the messages."),
+        Column("language", TEXT, "Language of the message (stg_messages.language)."),
+        count("messages", "Counted messages."),
+        count("user_messages", "Those of users."),
+        count("users", "Distinct users who wrote them; not additive.", "users"),
+        _conversations(
+            "conversations", "Distinct conversations with such a message; not additive over languages."
+        ),
+        count("needing_translation", "Messages with a translation row: the denominator of coverage."),
+        count("translated", "Those that are translated: the numerator."),
+        count("failed", "Those that were asked for in vain."),
+        count("skipped", "Those not asked for: no key, or the budget was spent."),
+        count("detection_compared", "Messages whose language is both declared and detected (not `und`)."),
+        count("detection_agreeing", "Those where both name the same language, regions apart."),
+    ),
+    key=("report_date", "language"),
+    partition_by="month",
+)
+
+USER = Table(
+    layer="marts",
+    name="user",
+    description="One row per user who wrote at least one counted message.",
+    columns=(
+        Column("user_id", TEXT, "The user (keyed hash)."),
+        Column("first_seen", DATE, "Local day of the first message."),
+        Column("last_seen", DATE, "Local day of the last message."),
+        count("days_active", "Local days on which the user wrote.", "days"),
+        count("conversations", "Conversations in which the user wrote.", "conversations"),
+        count("messages", "Messages the user wrote."),
+        count(
+            "sessions", "Stretches of messages no silence longer than SESSION_GAP_MINUTES apart.", "sessions"
+        ),
+        Column("avg_session_s", pa.float64(), "Mean from first to last message of a session.", "s"),
+        Column("preferred_language", TEXT, "Language of most of the messages, the first by name of equals."),
+        count("recency_days", "Whole days from the last message to as_of, at least 0.", "days"),
+        count(
+            "frequency_90d",
+            "Conversations the user first wrote in within 90 days before as_of.",
+            "conversations",
+        ),
+        count("monetary", "What the user is worth to the service, in messages."),
+        Column("r", COUNT, "Quintile of recency, 5 for the most recent; ties by user_id.", "quintile"),
+        Column("f", COUNT, "Quintile of frequency_90d, 5 for the most frequent.", "quintile"),
+        Column("m", COUNT, "Quintile of monetary, 5 for the greatest.", "quintile"),
+        Column(
+            "segment",
+            TEXT,
+            "champion (r and f at least 4), loyal (both at least 3), new (r at least 4 and one "
+            "conversation), promising (r at least 3), at_risk (f at least 3), hibernating; the "
+            "first that holds.",
+            values=SEGMENTS,
+        ),
+    ),
+    key=("user_id",),
+    partition_by=None,
+)
+
+TABLES = (VOLUME, RESPONSE, RESOLUTION, CONTAINMENT, LANGUAGE, USER)
