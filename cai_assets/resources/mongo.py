@@ -1,0 +1,463 @@
+"""MongoDB: the connection, the collections by the platform's names, their indexes, and bulk writing.
+
+What every user of the database needs belongs here. Replacing partitions of documents stands in
+`mongo_documents`, reading Arrow tables in `mongo_arrow`; the declarations in `schemas.documents`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+from urllib.parse import quote_plus
+
+import bson
+import pymongo
+from bson.codec_options import CodecOptions
+from pymongo import DeleteMany, DeleteOne, InsertOne, MongoClient, ReplaceOne, UpdateMany, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.results import BulkWriteResult
+
+from cai_assets.failures import PermanentError, TransientError, call_with_retries
+from cai_assets.schemas.documents import COLLECTIONS
+from cai_assets.settings import Settings
+
+Document: TypeAlias = dict[str, Any]
+Operation: TypeAlias = (
+    InsertOne[Document] | ReplaceOne[Document] | UpdateOne | UpdateMany | DeleteOne | DeleteMany
+)
+
+SERVER_SELECTION_MS = 5_000
+BATCH_TIMEOUT_S = 90.0
+"""Longest one batch may take. Without it `with_transaction` tries for 120 s against a server that died."""
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+_AUTHENTICATION_CODES = {13, 18, 8000}  # Unauthorized, AuthenticationFailed, Atlas's own
+
+
+@dataclass(frozen=True)
+class RowFailure:
+    """One operation that the database or BSON refused.
+
+    Attributes:
+        index: place of the operation in what was given to `write`.
+        code: MongoDB's error code; None where BSON could not hold the document.
+        reason: what was wrong.
+    """
+
+    index: int
+    code: int | None
+    reason: str
+
+
+@dataclass
+class WriteReport:
+    """What a `write` did, in documents; `failures` lists the operations that were refused, by row."""
+
+    inserted: int = 0
+    upserted: int = 0
+    matched: int = 0
+    modified: int = 0
+    deleted: int = 0
+    failures: list[RowFailure] = field(default_factory=list)
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Add pymongo's counts of one bulk result."""
+        self.inserted += result.get("nInserted", 0)
+        self.upserted += result.get("nUpserted", 0)
+        self.matched += result.get("nMatched", 0)
+        self.modified += result.get("nModified", 0)
+        self.deleted += result.get("nRemoved", 0)
+
+    def merge(self, other: "WriteReport") -> None:
+        """Add another report's counts and failures."""
+        self.inserted += other.inserted
+        self.upserted += other.upserted
+        self.matched += other.matched
+        self.modified += other.modified
+        self.deleted += other.deleted
+        self.failures += other.failures
+
+    def raise_failures(self) -> None:
+        """Raise where any operation was refused.
+
+        Raises:
+            PermanentError: naming how many, and the first with its reason.
+        """
+        if self.failures:
+            first = self.failures[0]
+            raise PermanentError(
+                f"MongoDB refused {len(self.failures)} operations; the first, number {first.index}: "
+                f"{first.reason}"
+            )
+
+
+class MongoStore:
+    """The platform's database; threads may share it. Use as a context manager, or `close` it.
+
+    Args:
+        client: connected client; the store closes it.
+        database: name of the database.
+        names: the platform's collection name → the database's, where they differ.
+        batch_size: operations of one bulk write (and one transaction).
+        workers: batches under way at once where their order does not matter.
+        max_retries: further tries of a batch after a failure that can pass.
+        retry_delay: seconds before the first of them.
+
+    Raises:
+        PermanentError: the server refuses the user or the database.
+        TransientError: the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        client: MongoClient[Document],
+        database: str,
+        *,
+        names: Mapping[str, str] | None = None,
+        batch_size: int = 1000,
+        workers: int = 8,
+        max_retries: int = 5,
+        retry_delay: float = 1.0,
+    ) -> None:
+        self.client = client
+        self.batch_size = batch_size
+        self.workers = workers
+        self._max_retries = max_retries
+        self._retry_delay = retry_delay
+        self._names = dict(names or {})
+        self.database: Database[Document] = client.get_database(
+            database, codec_options=CodecOptions(tz_aware=True)
+        )
+        hello = self._ping()
+        # A replica set or a router of a sharded cluster has transactions, a standalone server has none.
+        self.transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Connect as MONGODB_URI says and make sure that the indexes exist.
+
+        Raises:
+            PermanentError: no MONGODB_URI, or it is malformed, or the server refuses the user.
+            TransientError: nothing answers at that address within 5 s.
+        """
+        if settings.mongodb_uri is None:
+            raise PermanentError(
+                "MONGODB_URI is not set: write mongodb://HOST:27017, or start the embedded server (`cai up`)"
+            )
+        secret = settings.mongodb_uri.get_secret_value()
+        try:
+            client: MongoClient[Document] = MongoClient(
+                secret, serverSelectionTimeoutMS=SERVER_SELECTION_MS, appname="cai_assets"
+            )
+        except (PyMongoError, ValueError) as error:
+            raise PermanentError(f"MONGODB_URI cannot be used: {_without(secret, str(error))}") from None
+        try:
+            store = cls(
+                client,
+                settings.mongodb_database,
+                names={
+                    "conversations": settings.mongodb_conversations_collection,
+                    "messages": settings.mongodb_messages_collection,
+                    "categories": settings.mongodb_categories_collection,
+                    "translations": settings.mongodb_translations_collection,
+                    "analytics_reports": settings.mongodb_analytics_reports_collection,
+                    "user_analytics": settings.mongodb_user_analytics_collection,
+                },
+                batch_size=settings.batch_size,
+                workers=settings.io_workers,
+                max_retries=settings.max_retries,
+                retry_delay=settings.retry_delay,
+            )
+            store.ensure_indexes()
+        except BaseException:
+            client.close()
+            raise
+        return store
+
+    def _ping(self) -> Mapping[str, Any]:
+        try:
+            hello: Mapping[str, Any] = self.client.admin.command("hello")
+            # `hello` needs no rights; this asks for some, so a wrong password shows here.
+            self.database.command("listCollections", nameOnly=True, authorizedCollections=True)
+        except PyMongoError as error:
+            raise self.explain(error) from None
+        return hello
+
+    def explain(self, error: PyMongoError) -> PermanentError | TransientError:
+        """The platform's error for one of pymongo's: names the server, never the password."""
+        where = "MongoDB at " + (", ".join(sorted(f"{h}:{p}" for h, p in self.client.nodes)) or "MONGODB_URI")
+        if isinstance(error, ServerSelectionTimeoutError):
+            return TransientError(
+                f"no MongoDB answers within {SERVER_SELECTION_MS / 1000:.0f} s at MONGODB_URI "
+                f"({str(error).split(',')[0]}): is it started, and is the address right?"
+            )
+        if isinstance(error, ConnectionFailure | AutoReconnect) or error.has_error_label(
+            "TransientTransactionError"
+        ):
+            return TransientError(f"{where}: {error}")
+        if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_CODES:
+            return PermanentError(
+                f"{where} refuses the user of MONGODB_URI for database {self.database.name!r} "
+                f"({error.details.get('codeName', error.code) if error.details else error.code}): "
+                "check user, password, authSource and roles (readWrite is needed)"
+            )
+        if isinstance(error, ConfigurationError):
+            return PermanentError(f"MONGODB_URI: {error}")
+        return PermanentError(f"{where}: {error}")
+
+    def collection(self, name: str) -> Collection[Document]:
+        """The collection that the platform calls `name` (a key of `schemas.documents.COLLECTIONS`).
+
+        Raises:
+            KeyError: no such collection is declared.
+        """
+        if name not in COLLECTIONS:
+            raise KeyError(f"{name!r} is no declared collection; there are {sorted(COLLECTIONS)}")
+        return self.database[self._names.get(name, name)]
+
+    def ensure_indexes(self) -> None:
+        """Make every declared collection and index that does not exist yet.
+
+        Raises:
+            PermanentError: an index of the same name and another shape is there, or no right to make one.
+        """
+        try:
+            existing = set(self.database.list_collection_names())
+            for name, declared in COLLECTIONS.items():
+                collection = self.collection(name)
+                if collection.name not in existing:
+                    self._create(collection.name)
+                models = [
+                    pymongo.IndexModel(
+                        [(one, pymongo.ASCENDING) for one in index.fields],
+                        **({"unique": True} if index.unique else {}),
+                        **({"sparse": True} if index.sparse else {}),
+                    )
+                    for index in declared.indexes
+                ]
+                if models:
+                    collection.create_indexes(models)
+        except PyMongoError as error:
+            raise self.explain(error) from error
+
+    def _create(self, name: str) -> None:
+        # Made beforehand: inside a transaction older servers cannot make collections.
+        try:
+            self.database.create_collection(name, check_exists=False)
+        except OperationFailure as error:
+            if error.code != 48:  # NamespaceExists: another process was faster
+                raise
+
+    # -- writing
+
+    def write(self, name: str, operations: Iterable[Operation]) -> WriteReport:
+        """Write operations whose order does not matter, in bulk batches, several batches at once.
+
+        A batch is one transaction where the server has them: whole or not at all, and on the embedded
+        durable server twenty times faster. A batch in which rows are refused is written again row by row,
+        so that its good rows stay.
+
+        Args:
+            name: the platform's name of the collection.
+            operations: pymongo's operations; taken from the iterable as batches are free.
+
+        Returns:
+            Counts, and the refused operations by row: what BSON cannot hold (over 16 MB, integers over 64
+            bits, lone surrogates, NUL in a key) and what the server refuses (a duplicate key, …).
+
+        Raises:
+            TransientError: the server went away and did not come back within the retries.
+            PermanentError: the server refuses the command as such (rights, a full disk).
+        """
+        report = WriteReport()
+        for part in self.parallel(
+            lambda batch: self._write_batch(name, *batch), batches_of(operations, self.batch_size)
+        ):
+            report.merge(part)
+        report.failures.sort(key=lambda failure: failure.index)
+        return report
+
+    def parallel(self, function: Any, items: Iterable[Any]) -> Iterator[Any]:
+        """Results of `function` over `items`, in their order, at most `workers` of them under way."""
+        if self.workers == 1:
+            yield from map(function, items)
+            return
+        source = iter(items)
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="mongo") as pool:
+            waiting = [pool.submit(function, item) for item in islice(source, self.workers)]
+            try:
+                while waiting:
+                    result = waiting.pop(0).result()
+                    waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+                    yield result
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _write_batch(self, name: str, first: int, operations: Sequence[Operation]) -> WriteReport:
+        report = WriteReport()
+        places = list(range(first, first + len(operations)))
+        rows = list(operations)
+        collection = self.collection(name)
+        while rows:
+            try:
+                self.run_batch(partial(_bulk, collection, rows), report)
+            except BulkWriteError as error:
+                if self.transactions:  # nothing of it was kept: again without, which tells all rows apart
+                    self._write_plain(collection, rows, places, report)
+                else:
+                    _take_result(error, places, report)
+            except (bson.errors.BSONError, DocumentTooLarge, OverflowError, UnicodeEncodeError) as error:
+                rows, places = _without_unfit(rows, places, report, error)
+                continue
+            break
+        return report
+
+    def _write_plain(
+        self,
+        collection: Collection[Document],
+        rows: Sequence[Operation],
+        places: Sequence[int],
+        report: WriteReport,
+    ) -> None:
+        def once() -> None:
+            try:
+                with pymongo.timeout(BATCH_TIMEOUT_S):
+                    report.add(collection.bulk_write(rows, ordered=False).bulk_api_result)
+            except BulkWriteError as error:
+                _take_result(error, places, report)
+            except PyMongoError as error:
+                raise self.explain(error) from error
+
+        call_with_retries(self._max_retries, self._retry_delay, once)
+
+    def run_batch(self, body: Any, report: WriteReport | None = None) -> Any:
+        """Run `body(session)` as one transaction, and again on failures that can pass.
+
+        Where the server has no transactions, session is None.
+
+        Args:
+            body: does the writing; it may run several times.
+            report: gets the counts of what `body` returns (a bulk result), once, after it is committed.
+
+        Raises:
+            TransientError: it did not come to an end within the retries.
+            PermanentError: the server refuses.
+            BulkWriteError: rows were refused; with transactions nothing was kept.
+        """
+
+        def once() -> Any:
+            try:
+                with pymongo.timeout(BATCH_TIMEOUT_S):
+                    if not self.transactions:
+                        return body(None)
+                    with self.client.start_session() as session:
+                        return session.with_transaction(body)
+            except BulkWriteError as error:
+                if error.has_error_label("TransientTransactionError"):
+                    raise TransientError(f"a write conflict did not pass: {error}") from error
+                raise
+            except PyMongoError as error:
+                raise self.explain(error) from error
+
+        result = call_with_retries(self._max_retries, self._retry_delay, once)
+        if report is not None:
+            report.add(result.bulk_api_result)
+        return result
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def batches_of(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:
+    """`(index of the first, items)` in batches of `size`."""
+    source = iter(items)
+    first = 0
+    while batch := list(islice(source, size)):
+        yield first, batch
+        first += len(batch)
+
+
+def unfit_for_bson(document: Mapping[str, Any]) -> str | None:
+    """Why MongoDB cannot hold `document`, or None.
+
+    Reasons: over 16 MB, integers over 64 bits, text that is no UTF-8, NUL in a key, nested too deep.
+    """
+    try:
+        size = len(bson.encode(document))
+    except (bson.errors.BSONError, OverflowError, UnicodeEncodeError, RecursionError) as error:
+        return f"{type(error).__name__}: {error}"
+    if size > MAX_DOCUMENT_BYTES:
+        return f"document of {size:,} bytes, MongoDB holds {MAX_DOCUMENT_BYTES:,}"
+    return None
+
+
+def _without_unfit(
+    rows: Sequence[Operation], places: Sequence[int], report: WriteReport, error: Exception
+) -> tuple[list[Operation], list[int]]:
+    """Take out the operations that BSON cannot hold, as failures of the report."""
+    kept: list[Operation] = []
+    kept_places: list[int] = []
+    for row, place in zip(rows, places, strict=True):
+        body = getattr(row, "_doc", None)
+        parts = {"filter": getattr(row, "_filter", None), "body": body}
+        reason = unfit_for_bson(parts)
+        if reason is None:
+            kept.append(row)
+            kept_places.append(place)
+        else:
+            report.failures.append(RowFailure(place, None, reason))
+    if len(kept) == len(rows):  # not a row's fault that we can name
+        raise PermanentError(f"a batch could not be encoded: {error}") from error
+    return kept, kept_places
+
+
+def _bulk(
+    collection: Collection[Document], rows: Sequence[Operation], session: ClientSession | None
+) -> BulkWriteResult:
+    return collection.bulk_write(rows, ordered=False, session=session)
+
+
+def _take_result(error: BulkWriteError, places: Sequence[int], report: WriteReport) -> None:
+    details = error.details
+    report.add(details)
+    for problem in details.get("writeErrors", ()):
+        report.failures.append(
+            RowFailure(places[problem["index"]], problem.get("code"), str(problem.get("errmsg", problem)))
+        )
+    if details.get("writeConcernErrors"):
+        raise TransientError(
+            f"MongoDB did not confirm a write: {details['writeConcernErrors'][0]}"
+        ) from error
+
+
+def _without(uri: str, message: str) -> str:
+    """`message` with the secret parts of `uri` masked."""
+    credentials = uri.split("://", 1)[-1].rsplit("@", 1)[0] if "@" in uri else ""
+    password = credentials.partition(":")[2]
+    for secret in filter(None, {uri, credentials, password, quote_plus(password)}):
+        message = message.replace(secret, "***")
+    return message

@@ -1,0 +1,198 @@
+"""The documents layer: collections of MongoDB, their source columns, typed fields and indexes.
+
+One declaration per collection. From it come the validation of source rows (`domain.documents`), the indexes
+(`resources.mongo`) and the Arrow reading (`resources.mongo_arrow`). The lake's columns: `schemas.lake`.
+
+Instants: BSON keeps milliseconds only, so every business instant `x_at` has a companion `x_us`, the exact
+count of microseconds since 1970-01-01 UTC; `x_at` is for people and queries, `x_us` is what the lake reads.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cai_assets.schemas.lake import SENDER_TYPES, STATUSES, TRAFFIC_CLASSES
+
+SCHEMA_VERSION = 1
+"""Of the documents; raised when their shape changes, which makes every document be written again."""
+
+Kind = Literal["id", "text", "enum", "instant", "bool", "int32", "number", "tags", "status_events", "attrs"]
+
+
+@dataclass(frozen=True)
+class SourceField:
+    """One business field, under the name of the source column and of the document.
+
+    Attributes:
+        name: column of the source (after NOCODB_FIELD_MAP) and field of the document; the business key is
+            stored as `_id`.
+        kind: how it is read (see `domain.parsing`).
+        description: meaning.
+        required: the column must exist and every row must have a value.
+        values: the only texts allowed (`enum`); compared without case, stored as written here.
+        default: stored where the source has no value.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    required: bool = False
+    values: tuple[str, ...] | None = None
+    default: str | bool | None = None
+
+    @property
+    def us_name(self) -> str:
+        """The companion of an instant: `started_at` → `started_us`."""
+        return f"{self.name.removesuffix('_at')}_us"
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index: field names in order, ascending; `sparse` leaves out documents without the fields."""
+
+    fields: tuple[str, ...]
+    unique: bool = False
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One collection.
+
+    Attributes:
+        name: the platform's name of it; the database's name comes from the settings (`MONGODB_*_COLLECTION`).
+        description: grain and key.
+        indexes: beside the one on `_id`.
+        fields: business fields, for collections that hold source rows.
+    """
+
+    name: str
+    description: str
+    indexes: tuple[Index, ...] = ()
+    fields: tuple[SourceField, ...] = ()
+    by_name: dict[str, SourceField] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {one.name: one for one in self.fields})
+
+    @property
+    def key(self) -> SourceField:
+        """The business key: the first field of a collection of source rows."""
+        return self.fields[0]
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that the source must have."""
+        return tuple(one.name for one in self.fields if one.required)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Columns that are read where the source has them."""
+        return tuple(one.name for one in self.fields if not one.required)
+
+
+# Reading one partition is one range over this index; it is the shard key too.
+_BY_PARTITION = Index(("partition", "_id"))
+_SUPERSEDED = Index(("superseded.partition",), sparse=True)
+
+CONVERSATIONS = Collection(
+    name="conversations",
+    description="One document per conversation; `_id` = conversation_id.",
+    indexes=(_BY_PARTITION, _SUPERSEDED, Index(("user_id", "_id"))),
+    fields=(
+        SourceField("conversation_id", "id", "Business key of the conversation.", required=True),
+        SourceField("user_id", "id", "The user's id, as the source has it.", required=True),
+        SourceField("status", "enum", "Status at the last update.", required=True, values=STATUSES),
+        SourceField("started_at", "instant", "Start; its local day is the partition.", required=True),
+        SourceField("agent_id", "text", "Agent the conversation is assigned to."),
+        SourceField("channel", "text", "Where it took place."),
+        SourceField("language", "text", "Declared language, BCP 47."),
+        SourceField("ended_at", "instant", "End, where the source gives one."),
+        SourceField("updated_at", "instant", "Last change by the source's own account."),
+        SourceField("traffic_class", "enum", "Only `live` counts.", values=TRAFFIC_CLASSES, default="live"),
+        SourceField("status_events", "status_events", "Changes of status in order of time."),
+        SourceField("tags", "tags", "Free labels."),
+        SourceField("csat_score", "number", "Answer to the satisfaction survey, 1 to 5 points."),
+        SourceField("csat_at", "instant", "When the survey was answered."),
+        SourceField("csat_comment", "text", "Comment given with the survey."),
+        SourceField("attrs", "attrs", "Anything else the source keeps, as it is."),
+    ),
+)
+
+MESSAGES = Collection(
+    name="messages",
+    description="One document per message; `_id` = message_id.",
+    indexes=(_BY_PARTITION, _SUPERSEDED, Index(("conversation_id", "_id"))),
+    fields=(
+        SourceField("message_id", "id", "Business key of the message.", required=True),
+        SourceField("conversation_id", "id", "The conversation it belongs to.", required=True),
+        SourceField("sender_type", "enum", "Who wrote it.", required=True, values=SENDER_TYPES),
+        SourceField(
+            "text", "text", "What was written; the column must exist, a row may be null.", required=True
+        ),
+        SourceField("created_at", "instant", "When it was written.", required=True),
+        SourceField("seq", "int32", "Place within the conversation, as the source counts."),
+        SourceField("sender_id", "text", "Who exactly."),
+        SourceField("language", "text", "Declared language, BCP 47."),
+        SourceField("updated_at", "instant", "When it was last edited."),
+        SourceField("private", "bool", "Internal note, never seen by the user.", default=False),
+        SourceField("attrs", "attrs", "Anything else the source keeps, as it is."),
+    ),
+)
+
+TRANSLATIONS = Collection(
+    name="translations",
+    description="One per message that needs a translation; `_id` = message_id|target|prompt_version.",
+    indexes=(_BY_PARTITION, Index(("message_id",)), Index(("conversation_id",))),
+)
+
+CATEGORIES = Collection(
+    name="categories",
+    description="One document per conversation and taxonomy; `_id` = conversation_id|taxonomy_version.",
+    indexes=(_BY_PARTITION, Index(("conversation_id",))),
+)
+
+TRANSLATION_MEMORY = Collection(
+    name="translation_memory",
+    description="One per answered text; `_id` = hash of text_hash, source, target and prompt version.",
+)
+
+LLM_CALLS = Collection(
+    name="llm_calls",
+    description="The ledger, one document per call; `_id` = call_id.",
+    indexes=(_BY_PARTITION, Index(("conversation_id",))),
+)
+
+QUARANTINE = Collection(
+    name="quarantine",
+    description="Rows that could not become documents, verbatim; `_id` = table:partition:source_id.",
+    indexes=(Index(("table", "partition", "_id")),),
+)
+
+ANALYTICS_REPORTS = Collection(
+    name="analytics_reports",
+    description="Published reports, one document per report and grain.",
+    indexes=(Index(("report", "date")),),
+)
+
+USER_ANALYTICS = Collection(
+    name="user_analytics", description="One document per user; `_id` = hashed user id."
+)
+
+STATE = Collection(name="state", description="What parts of the platform remember between runs (watermarks).")
+
+SOURCE_COLLECTIONS = {"conversations": CONVERSATIONS, "messages": MESSAGES}
+COLLECTIONS = {
+    one.name: one
+    for one in (
+        CONVERSATIONS,
+        MESSAGES,
+        TRANSLATIONS,
+        CATEGORIES,
+        TRANSLATION_MEMORY,
+        LLM_CALLS,
+        QUARANTINE,
+        ANALYTICS_REPORTS,
+        USER_ANALYTICS,
+        STATE,
+    )
+}

@@ -1,0 +1,78 @@
+"""The database's connection and bulk writing, against a real server."""
+
+import socket
+
+import pytest
+from pymongo import InsertOne, ReplaceOne, UpdateOne
+
+from cai_assets.failures import PermanentError, TransientError
+from cai_assets.resources.mongo import MongoStore
+from cai_assets.schemas.documents import COLLECTIONS
+from cai_assets.settings import Settings
+
+
+def test_written_documents_are_there_and_counted(mongo_store: MongoStore) -> None:
+    report = mongo_store.write("state", (ReplaceOne({"_id": n}, {"n": n}, upsert=True) for n in range(1_050)))
+    assert (report.upserted, report.matched, report.failures) == (1_050, 0, [])
+    again = mongo_store.write("state", [UpdateOne({"_id": n}, {"$inc": {"n": 1}}) for n in range(10)])
+    assert (again.matched, again.modified) == (10, 10)
+    assert mongo_store.collection("state").count_documents({}) == 1_050
+
+
+def test_refused_rows_are_told_by_row_and_the_others_stay(mongo_store: MongoStore) -> None:
+    rows = [InsertOne({"_id": n % 250, "n": n}) for n in range(260)]
+    rows[3] = InsertOne({"_id": "big", "text": "x" * (17 * 1024 * 1024)})
+    rows[5] = InsertOne({"_id": "wide", "n": 2**64})
+    rows[7] = InsertOne({"_id": "text", "n": "\ud800"})
+    rows[120] = InsertOne({"_id": "key", "a\0b": 1})
+    report = mongo_store.write("state", rows)
+    refused = {failure.index: failure for failure in report.failures}
+    # Parallel batches: of two rows with one key either may come second.
+    duplicates = {index for index, failure in refused.items() if failure.code == 11000}
+    assert {index % 250 for index in duplicates} == {0, 1, 2, 4, 6, 8, 9}
+    assert set(refused) - duplicates == {3, 5, 7, 120}
+    assert "bytes" in refused[3].reason
+    assert mongo_store.collection("state").count_documents({}) == 260 - len(refused)
+    with pytest.raises(PermanentError, match=f"refused {len(refused)} operations"):
+        report.raise_failures()
+
+
+def test_undeclared_collection_is_refused(mongo_store: MongoStore) -> None:
+    with pytest.raises(KeyError, match="no declared collection"):
+        mongo_store.collection("convesations")
+
+
+def test_settings_name_database_and_collections(mongo_uri: str, mongo_database: str) -> None:
+    settings = Settings(
+        mongodb_uri=mongo_uri, mongodb_database=mongo_database, mongodb_messages_collection="odd.messages"
+    )
+    with MongoStore.from_settings(settings) as store:
+        assert store.collection("messages").full_name == f"{mongo_database}.odd.messages"
+        for name, declared in COLLECTIONS.items():
+            keys = [tuple(one["key"]) for one in store.collection(name).list_indexes()]
+            assert set(keys) == {("_id",), *(index.fields for index in declared.indexes)}
+        store.ensure_indexes()  # again: nothing to do
+
+
+def test_unreachable_server_is_named_without_the_password() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        settings = Settings(mongodb_uri=f"mongodb://user:s3cret@127.0.0.1:{port}/")
+        with pytest.raises(TransientError, match=rf"127\.0\.0\.1:{port}") as caught:
+            MongoStore.from_settings(settings)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["mongodb://user:s3cr%et@h/", "mongo://user:s3cret@h/", "mongodb://u:s3cret@h:x"]
+)
+def test_malformed_address_is_refused_without_the_password(uri: str) -> None:
+    with pytest.raises(PermanentError, match="MONGODB_URI") as caught:
+        MongoStore.from_settings(Settings(mongodb_uri=uri))
+    assert "s3cr" not in str(caught.value)
+
+
+def test_missing_address_says_what_to_set() -> None:
+    with pytest.raises(PermanentError, match="MONGODB_URI is not set"):
+        MongoStore.from_settings(Settings())
