@@ -1,0 +1,370 @@
+"""Conversations and messages out of NocoDB. HTTP, titles and paging are in siblings; typing is not here."""
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any, TypeVar
+
+from pydantic import SecretStr
+
+from cai_assets.domain.nocodb_filters import IdBatch, Window, clause, id_batches, is_plain
+from cai_assets.domain.timestamps import TimestampError, parse_timestamp, timestamp_or_none
+from cai_assets.resources.nocodb_catalog import NocoDBTable, find_base, find_table
+from cai_assets.resources.nocodb_client import BLOCKED_SECONDS, NocoDBClient, Tally
+from cai_assets.resources.nocodb_pages import PAGE_ROWS, Batch, Pager, TooManyRowsError
+from cai_assets.resources.rate_limit import RateLimiter
+from cai_assets.resources.source import (
+    CONVERSATIONS,
+    MESSAGES,
+    RowStream,
+    SourceError,
+    SourceGuardError,
+    SourceReport,
+    SourceRow,
+    TableReport,
+    day_warnings,
+)
+from cai_assets.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+# Servers accept addresses of 13 kB and refuse those of 27 kB (431).
+URL_BYTES = 12_000
+# Bounds the rows in memory: a batch is held whole until its count is known to be right, and there are
+# IO_THREADS + 1 of them; at the usual tens of messages a conversation this is some ten thousand rows.
+BATCH_IDS = 400
+# A window of conversations that holds more is halved in time, for the same reason.
+WINDOW_ROWS = 20_000
+_LARGEST_ID = 2**63 - 1
+_DATED = Window(datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+
+
+@dataclass(frozen=True)
+class _Tables:
+    conversations: NocoDBTable
+    messages: NocoDBTable
+
+
+class NocoDBSource:
+    """A source that is a base of a NocoDB server."""
+
+    kind = "nocodb"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        page_rows: int = PAGE_ROWS,
+        batch_ids: int = BATCH_IDS,
+        window_rows: int = WINDOW_ROWS,
+        blocked_seconds: float = BLOCKED_SECONDS,
+    ) -> None:
+        """Make a source; nothing is sent before its first use.
+
+        Args:
+            settings: NOCODB_*, IO_THREADS, MAX_RETRIES and RETRY_DELAY are used.
+            page_rows: rows of a page.
+            batch_ids: most conversations whose messages one filter asks for.
+            window_rows: most conversations in memory at once.
+            blocked_seconds: wait after a 429 without Retry-After.
+
+        Raises:
+            SourceError: NOCODB_BASE_URL, NOCODB_API_TOKEN or NOCODB_PROJECT_ID is not set.
+        """
+        needed = {
+            "NOCODB_BASE_URL": settings.nocodb_base_url,
+            "NOCODB_API_TOKEN": settings.nocodb_api_token,
+            "NOCODB_PROJECT_ID": settings.nocodb_project_id,
+        }
+        absent = [name for name, value in needed.items() if not value]
+        if absent:
+            raise SourceError(f"SOURCE=nocodb needs {', '.join(absent)}; see .env.example")
+        self._settings = settings
+        self._page_rows = page_rows
+        self._batch_ids = batch_ids
+        self._window_rows = window_rows
+        self._base = settings.nocodb_project_id or ""
+        self._client = NocoDBClient(
+            settings.nocodb_base_url or "",
+            settings.nocodb_api_token or SecretStr(""),
+            limiter=RateLimiter(settings.nocodb_max_requests_per_second),
+            max_retries=settings.max_retries,
+            retry_delay=settings.retry_delay,
+            connections=settings.io_workers,
+            blocked_seconds=blocked_seconds,
+        )
+        self._found: _Tables | None = None
+        self._finding = threading.Lock()
+
+    def check(self) -> SourceReport:
+        """See `Source.check`: token, base, tables, columns, counts, and conversations that have no day."""
+        tables = self._tables(again=True)
+        conversations, messages = self._pager(tables.conversations), self._pager(tables.messages)
+        column = tables.conversations.mapped[CONVERSATIONS.time_column]
+        rows = conversations.count()
+        # A text that is no date (SQLite keeps "Invalid Date") is neither blank nor within any window.
+        quotes = not is_plain(column)
+        blank = conversations.count(clause(column, "blank", quote_values=quotes), quote_values=quotes)
+        dated = self._count(conversations, column, _DATED)
+        first_day = datetime.combine(
+            date.fromisoformat(self._settings.partition_start_date), time(), self._settings.timezone
+        ).astimezone(UTC)
+        before = self._count(conversations, column, Window(_DATED.start, first_day))
+        undated = max(blank, rows - dated)
+        warnings = day_warnings(undated, before, self._settings.partition_start_date)
+        reports = []
+        for table, count in ((tables.conversations, rows), (tables.messages, messages.count())):
+            for name in ("CreatedAt", "UpdatedAt"):
+                if name not in table.system:
+                    warnings.append(
+                        f"{table.origin} has no column {name}: changed rows cannot be found by it. Restore "
+                        "the system field in NocoDB"
+                    )
+            if count == 0:
+                warnings.append(f"{table.origin} is empty")
+            absent = tuple(name for name in table.declared.optional if name not in table.mapped)
+            reports.append(TableReport(table.declared.name, table.origin, count, table.mapped, absent))
+        return SourceReport(
+            kind=self.kind,
+            address=self._client.base_url,
+            tables=tuple(reports),
+            undated=undated,
+            before_first_day=before,
+            details={"base": self._base, "api": tables.conversations.api},
+            warnings=tuple(warnings),
+        )
+
+    def conversations(self, start: datetime, end: datetime) -> RowStream:
+        """See `Source.conversations`; one scan serves the whole window, in the order of time and then Id."""
+        if start.tzinfo is None or end.tzinfo is None:
+            raise ValueError("a window's bounds need a time zone")
+        return RowStream(lambda stream: self._conversations(Window(start, end), stream))
+
+    def messages(self, conversation_ids: Sequence[str]) -> RowStream:
+        """See `Source.messages`; batches are read at once by IO_THREADS, and come in a fixed order."""
+        ids = tuple(conversation_ids)
+        return RowStream(lambda stream: self._messages(ids, stream))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    # -- finding the tables
+
+    def _tables(self, *, again: bool = False) -> _Tables:
+        """Base and tables, looked up once by whichever thread comes first."""
+        with self._finding:
+            if self._found is None or again:
+                settings = self._settings
+                self._base = find_base(self._client, settings.nocodb_project_id or "")
+                self._found = _Tables(
+                    *(
+                        find_table(
+                            self._client,
+                            self._base,
+                            wanted,
+                            table,
+                            settings.nocodb_field_map.get(table.name, {}),
+                        )
+                        for wanted, table in (
+                            (settings.nocodb_conversation_table, CONVERSATIONS),
+                            (settings.nocodb_messages_table, MESSAGES),
+                        )
+                    )
+                )
+            return self._found
+
+    def _pager(self, table: NocoDBTable) -> Pager:
+        return Pager(self._client, table, max_retries=self._settings.max_retries, page_rows=self._page_rows)
+
+    @staticmethod
+    def _count(pager: Pager, column: str, window: Window) -> int:
+        quotes = not is_plain(column)
+        return pager.count(*window.clauses(column, quote_values=quotes), quote_values=quotes)
+
+    # -- conversations
+
+    def _conversations(self, window: Window, stream: RowStream) -> Iterator[SourceRow]:
+        table = self._tables().conversations
+        pager, tally = self._pager(table), Tally()
+        column = table.mapped[CONVERSATIONS.time_column]
+        quotes = not is_plain(column)  # the title itself may need the quoted grammar
+        last_id = pager.last_id(tally)
+        seen: set[int] = set()
+        windows = deque([window] if window.start < window.end else [])
+        while windows:
+            part = windows.popleft()
+            halves = part.halves()
+            try:
+                batch = pager.read(
+                    *part.outer.clauses(column, quote_values=quotes),
+                    last_id=last_id,
+                    tally=tally,
+                    quote_values=quotes,
+                    most_rows=self._window_rows if halves else None,
+                )
+            except TooManyRowsError:
+                windows.extendleft(reversed(halves or ()))
+                continue
+            inside = self._inside(batch, part, column, table)
+            for row in inside:
+                if row["Id"] in seen:
+                    raise SourceGuardError(
+                        f"{table.origin}: row {row['Id']} came twice: its {column!r} changed while the table "
+                        "was read. Read again"
+                    )
+                seen.add(row["Id"])
+            # The server counted the wider window; what was seen to lie in its margin is taken off, no more.
+            stream.source_rows += batch.total - (len(batch.rows) - len(inside))
+            stream.requests = tally.requests
+            yield from (_source_row(row, table) for row in inside)
+        stream.requests = tally.requests
+
+    @staticmethod
+    def _inside(batch: Batch, window: Window, column: str, table: NocoDBTable) -> list[dict[str, Any]]:
+        """The rows whose start lies in the window itself."""
+        inside, outer = [], window.outer
+        for row in batch.rows:
+            instant = timestamp_or_none(row.get(column))
+            if instant is None:
+                logger.warning(
+                    "%s: row %s has no readable %s and belongs to no day; correct it in the source",
+                    *(table.origin, row["Id"], column),
+                )
+            elif not outer.start <= instant <= outer.end:
+                raise SourceGuardError(
+                    f"{table.origin}: row {row['Id']} lies outside the days asked for: the server did not "
+                    f"apply the filter on {column!r}. Is it a DateTime, and NocoDB's version at least 0.262?"
+                )
+            elif instant in window:
+                inside.append(row)
+        return inside
+
+    # -- messages
+
+    def _messages(self, ids: tuple[str, ...], stream: RowStream) -> Iterator[SourceRow]:
+        table = self._tables().messages
+        pager, tally = self._pager(table), Tally()
+        column = table.mapped["conversation_id"]
+        batches = id_batches(
+            ids, max_bytes=self._bytes_for_ids(pager, table, column), max_ids=self._batch_ids
+        )
+        first = next(batches, None)
+        if first is None:
+            return
+        last_id = pager.last_id(tally)
+        stream.requests = tally.requests
+
+        def read(batch: IdBatch) -> tuple[Batch, Tally]:
+            spent = Tally()
+            return self._message_batch(pager, table, column, batch, last_id, spent), spent
+
+        for answer, spent in _in_order(
+            read, itertools.chain([first], batches), self._settings.io_workers, pager.stop
+        ):
+            stream.source_rows += answer.total
+            stream.requests += spent.requests
+            yield from (_source_row(row, table) for row in answer.rows)
+
+    def _bytes_for_ids(self, pager: Pager, table: NocoDBTable, column: str) -> int:
+        """What an address without ids leaves of URL_BYTES."""
+        bare = (
+            clause(column, "in", quote_values=True),
+            *(clause("Id", operator, _LARGEST_ID, quote_values=True) for operator in ("lte", "gt")),
+        )
+        params = pager.params(bare, quote_values=True, sort="Id", limit=self._page_rows)
+        return URL_BYTES - len(self._client.url(table.data_path, params))
+
+    @staticmethod
+    def _message_batch(
+        pager: Pager, table: NocoDBTable, column: str, ids: IdBatch, last_id: int, tally: Tally
+    ) -> Batch:
+        if ids.form == "eq" and not _stands_alone(ids.ids[0]):
+            raise SourceError(
+                f"{table.origin}: conversation id {ids.ids[0]!r} holds both kinds of quotes beside '~' or "
+                "unpaired parentheses, and no filter of NocoDB can ask for it. Change the id in the source"
+            )
+        if ids.form == "in" and not is_plain(column):
+            ids = IdBatch(ids.ids, "quoted")
+        batch = pager.read(
+            ids.clause(column), last_id=last_id, tally=tally, quote_values=ids.form == "quoted"
+        )
+        wanted = set(ids.ids)
+        for row in batch.rows:
+            if str(row.get(column)) not in wanted:
+                raise SourceGuardError(
+                    f"{table.origin}: row {row['Id']} is of a conversation that was not asked for: the "
+                    f"server did not apply the filter on {column!r}. Is the NocoDB version at least 0.262?"
+                )
+        return batch
+
+
+def _stands_alone(value: str) -> bool:
+    """Whether the plain grammar reads the whole text as one value: no joints, parentheses in pairs."""
+    depth = 0
+    for letter in value:
+        depth += (letter == "(") - (letter == ")")
+        if depth < 0:
+            return False
+    return depth == 0 and "~" not in value
+
+
+def _source_row(row: dict[str, Any], table: NocoDBTable) -> SourceRow:
+    values = {ours: row.get(theirs) for ours, theirs in table.mapped.items()}
+    for name in table.attachments:
+        values[name] = _without_signatures(values[name])
+    instants: dict[str, datetime | None] = {}
+    for name in ("CreatedAt", "UpdatedAt"):
+        try:
+            instants[name] = parse_timestamp(row.get(name))
+        except TimestampError as error:
+            raise SourceError(f"{table.origin}, row {row['Id']}: {name}: {error}") from None
+    return SourceRow(row["Id"], instants["CreatedAt"], instants["UpdatedAt"], values)
+
+
+def _without_signatures(attachments: Any) -> Any:
+    """Attachments without their signed addresses, which expire and so differ from read to read."""
+    if not isinstance(attachments, list):
+        return attachments
+    return [
+        {key: value for key, value in one.items() if key not in {"signedPath", "signedUrl"}}
+        if isinstance(one, dict)
+        else one
+        for one in attachments
+    ]
+
+
+def _in_order(
+    work: Callable[[Task], Answer], tasks: Iterator[Task], workers: int, stop: Callable[[], None]
+) -> Iterator[Answer]:
+    """Answers in the order of their tasks, with at most `workers` tasks under way or done and not yet taken.
+
+    Args:
+        work: done in another thread, where there is more than one worker.
+        tasks: taken one by one as room appears.
+        workers: threads.
+        stop: called when the reader leaves early, to make the work under way end soon.
+    """
+    if workers == 1:
+        yield from map(work, tasks)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="nocodb")
+    pending: deque[Future[Answer]] = deque()
+    try:
+        pending.extend(pool.submit(work, task) for task in itertools.islice(tasks, workers))
+        while pending:
+            answer = pending.popleft().result()
+            pending.extend(pool.submit(work, task) for task in itertools.islice(tasks, 1))
+            yield answer
+    finally:
+        if pending:
+            stop()
+        pool.shutdown(wait=False, cancel_futures=True)

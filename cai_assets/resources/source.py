@@ -1,0 +1,274 @@
+"""What a source of conversations is: rows, streams of rows, reports and errors, for every kind of source.
+
+How a server or a folder is read belongs to the sibling modules; what a row means belongs to the documents.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from cai_assets.domain.timestamps import TimestampError, parse_timestamp
+from cai_assets.failures import PermanentError, TransientError
+from cai_assets.settings import Settings
+
+
+class SourceError(PermanentError):
+    """The source cannot be read until something is mended; the message says what."""
+
+
+class SourceAccessError(SourceError):
+    """The token is missing, wrong, or not allowed to read."""
+
+
+class SourceMissingError(SourceError):
+    """A base, table, column, folder or file that should be there is not."""
+
+
+class SourceGuardError(SourceError):
+    """The source answers in a way that would lose or repeat rows silently."""
+
+
+class SourceUnavailableError(TransientError):
+    """The source does not answer, or not whole, for now."""
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """A table as every source must offer it, under the platform's own column names.
+
+    Attributes:
+        name: "conversations" or "messages".
+        id_column: business id.
+        time_column: the row's own time; for conversations the start, by which a row belongs to its day.
+        required: columns without which nothing can be computed.
+        optional: columns that are used where they exist.
+    """
+
+    name: Literal["conversations", "messages"]
+    id_column: str
+    time_column: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Required, then optional."""
+        return self.required + self.optional
+
+
+CONVERSATIONS = SourceTable(
+    "conversations",
+    id_column="conversation_id",
+    time_column="started_at",
+    required=("conversation_id", "user_id", "status", "started_at"),
+    optional=(
+        *("agent_id", "channel", "language", "ended_at", "updated_at", "traffic_class", "status_events"),
+        *("tags", "csat_score", "csat_at", "csat_comment", "attrs"),
+    ),
+)
+MESSAGES = SourceTable(
+    "messages",
+    id_column="message_id",
+    time_column="created_at",
+    required=("message_id", "conversation_id", "sender_type", "text", "created_at"),
+    optional=("seq", "sender_id", "language", "updated_at", "private", "attrs"),
+)
+TABLES = (CONVERSATIONS, MESSAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One row as the source gave it.
+
+    Attributes:
+        id: the source's own row number (NocoDB's Id).
+        created_at: when the source made the row, UTC.
+        updated_at: when the source last changed it, UTC; None until the first change.
+        values: business fields under the platform's names, values verbatim.
+    """
+
+    id: int
+    created_at: datetime | None
+    updated_at: datetime | None
+    values: dict[str, Any]
+
+    @property
+    def started_at(self) -> datetime:
+        """Start of a conversation, UTC: the instant whose local day is its partition.
+
+        Raises:
+            SourceError: the row has no readable `started_at`; `Source.conversations` never yields such a row.
+        """
+        try:
+            instant = parse_timestamp(self.values.get("started_at"))
+        except TimestampError as error:
+            raise SourceError(f"row {self.id}: started_at: {error}") from None
+        if instant is None:
+            raise SourceError(f"row {self.id} has no started_at, so it belongs to no day")
+        return instant
+
+
+class RowStream:
+    """Rows of one read, to be iterated once.
+
+    Attributes:
+        source_rows: rows the source itself says it holds for what was iterated so far; compare it with the
+            rows that came, after the last one.
+        requests: requests made so far (0 for files).
+    """
+
+    def __init__(self, produce: Callable[["RowStream"], Iterator[SourceRow]]) -> None:
+        """Make a stream.
+
+        Args:
+            produce: yields the rows, and adds to the counts of the stream it is given.
+        """
+        self.source_rows = 0
+        self.requests = 0
+        self._produce: Callable[[RowStream], Iterator[SourceRow]] | None = produce
+
+    def __iter__(self) -> Iterator[SourceRow]:
+        if self._produce is None:
+            raise RuntimeError("a RowStream is read once; ask the source for another")
+        produce, self._produce = self._produce, None
+        return produce(self)
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """What a check found of one table.
+
+    Attributes:
+        name: "conversations" or "messages".
+        origin: the table's title and id, or the files.
+        rows: count by the source.
+        mapped: our column name to the source's, of the columns that are read.
+        absent: optional columns that the source does not have.
+    """
+
+    name: str
+    origin: str
+    rows: int
+    mapped: Mapping[str, str]
+    absent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What a check found of a source that works.
+
+    Attributes:
+        kind: as `Source.kind`.
+        address: URL or folder.
+        tables: conversations, then messages.
+        undated: conversations without a readable `started_at`; they belong to no day and are never read.
+        before_first_day: conversations that started before PARTITION_START_DATE, never read either.
+        details: further facts, as the API version.
+        warnings: what a person should look at, each with its mend.
+    """
+
+    kind: str
+    address: str
+    tables: tuple[TableReport, ...]
+    undated: int
+    before_first_day: int
+    details: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Where conversations and their messages are read from."""
+
+    @property
+    def kind(self) -> str:
+        """The value of SOURCE that chooses it."""
+
+    def check(self) -> SourceReport:
+        """Try connection, tables and columns, and count.
+
+        Raises:
+            SourceError: naming what is wrong and the mend.
+            SourceUnavailableError: the source does not answer.
+        """
+
+    def conversations(self, start: datetime, end: datetime) -> RowStream:
+        """Conversations whose `started_at` lies in `[start, end)`, each once."""
+
+    def messages(self, conversation_ids: Sequence[str]) -> RowStream:
+        """All messages of these conversations, whenever written, each once; blank ids have none."""
+
+    def close(self) -> None:
+        """Give back connections and temporary files."""
+
+
+def map_columns(
+    table: SourceTable, field_map: Mapping[str, str], existing: Sequence[str], origin: str
+) -> dict[str, str]:
+    """Which of the source's columns stands for which of ours.
+
+    Args:
+        table: the table wanted.
+        field_map: its part of NOCODB_FIELD_MAP, our name to the source's.
+        existing: the source's columns.
+        origin: the table in words, for messages.
+
+    Returns:
+        Our name to the source's, for every column of ours that exists.
+
+    Raises:
+        SourceMissingError: a required column, or one that the map names, does not exist; or the map names a
+            column that is not one of ours.
+    """
+    unknown = sorted(set(field_map) - set(table.columns))
+    if unknown:
+        raise SourceMissingError(
+            f"NOCODB_FIELD_MAP: {table.name} has no column of ours called {', '.join(unknown)}; "
+            f"ours are {', '.join(table.columns)}"
+        )
+    wanted = {ours: field_map.get(ours, ours) for ours in table.columns}
+    missing = {
+        ours: theirs
+        for ours, theirs in wanted.items()
+        if theirs not in existing and (ours in table.required or ours in field_map)
+    }
+    if missing:
+        names = ", ".join(o if o == t else f"{t} (for {o})" for o, t in missing.items())
+        example = json.dumps({table.name: {next(iter(missing)): "<column title>"}})
+        raise SourceMissingError(
+            f"{origin} lacks the column(s) {names}; it has {', '.join(existing) or 'none'}. "
+            f"Add them, or say which columns stand for them, as NOCODB_FIELD_MAP={example}"
+        )
+    return {ours: theirs for ours, theirs in wanted.items() if theirs in existing}
+
+
+def day_warnings(undated: int, before_first_day: int, first_day: str) -> list[str]:
+    """Warnings about conversations that no partition holds."""
+    warnings = []
+    if undated:
+        warnings.append(
+            f"{undated} conversation(s) have no readable started_at: they belong to no day and are not read. "
+            "Fill in their start in the source."
+        )
+    if before_first_day:
+        warnings.append(
+            f"{before_first_day} conversation(s) started before PARTITION_START_DATE={first_day} and are not "
+            "read. Set an earlier date before the first run, if they are wanted."
+        )
+    return warnings
+
+
+def open_source(settings: Settings) -> Source:
+    """The source that SOURCE names; nothing is connected before its first use.
+
+    Raises:
+        SourceError: settings that this source needs are missing.
+    """
+    if settings.source == "files":
+        from cai_assets.resources.files import FilesSource  # brings DuckDB, which a server needs not
+
+        return FilesSource(settings)
+    from cai_assets.resources.nocodb import NocoDBSource
+
+    return NocoDBSource(settings)
