@@ -1,1 +1,1 @@
-"""What reads `dbt_like_sql` and what runs it. Storage and Dagster are not known here."""
+"""Engines that run the SQL models, and the models themselves. No Dagster, no S3, no Delta."""

@@ -83,6 +83,12 @@ STG_MESSAGES = Table(
         ),
         Column("language_declared", TEXT, "Language the source gives, BCP 47.", nullable=True),
         Column("language_detected", TEXT, "Language detected; `und` where it cannot be told.", nullable=True),
+        Column(
+            "detection_agrees",
+            FLAG,
+            "Declared and detected language are the same, regions apart; NULL where one is missing or `und`.",
+            nullable=True,
+        ),
         Column("text_chars", COUNT, "Length of the text.", "characters"),
         Column("needs_translation", FLAG, "The lake has a translation row for it, made or not."),
         Column("is_translated", FLAG, "One of these rows is ok."),

@@ -1,0 +1,340 @@
+"""DuckDB: the default engine. It runs a model's text as it is, in memory, over Parquet files, into Arrow.
+
+How a connection is set up, how files become tables and how a result becomes the declared schema belong here.
+Which files those are, where they lie and what becomes of the result are the callers' matter: a store that
+needs more than paths (S3) hands in a `prepare` hook.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+import pyarrow.types as pt
+
+from cai_assets.engines.models import Model, TablePath
+from cai_assets.failures import PermanentError, TransientError
+from cai_assets.schemas.base import Table
+from cai_assets.schemas.tables import TABLES
+from cai_assets.settings import Settings
+
+Files = Mapping[TablePath, Sequence[str]]
+"""The Parquet files of each input; a table with none is an empty table of the declared columns."""
+
+Prepare = Callable[[duckdb.DuckDBPyConnection], None]
+"""Makes a fresh connection able to open the files, as `ObjectStore.duckdb_setup` does."""
+
+BATCH_ROWS = 131_072
+# Result batches of DuckDB are built from vectors of 2048 rows; smaller ones would only cost calls.
+_SMALLEST_BATCH = 2048
+
+
+class EngineError(PermanentError):
+    """DuckDB refused a model or a query; the message names the file and gives DuckDB's own words."""
+
+
+class DuckDBEngine:
+    """Runs models and queries, each in an in-memory database of its own: threads may call at once.
+
+    No call shares anything with another but the spill folder. A connection loads no extension by itself, and
+    once it is prepared its configuration is locked, so no SQL text can change it.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_limit: str | None = None,
+        threads: int | None = None,
+        temp_directory: Path | None = None,
+        prepare: Prepare | None = None,
+        batch_rows: int = BATCH_ROWS,
+    ) -> None:
+        """An engine; nothing is opened before the first call.
+
+        Args:
+            memory_limit: as `4GB` or `80%`; default DuckDB's own, 80 % of the machine. Beyond it, it spills.
+            threads: default all cores.
+            temp_directory: where it spills; default a folder of this process in the system's folder for
+                temporary files, made only when something spills, and emptied by DuckDB.
+            prepare: called with each new connection before the first query.
+            batch_rows: rows of an Arrow batch of the result.
+        """
+        self.memory_limit = memory_limit
+        self.threads = threads
+        self.temp_directory = temp_directory or Path(tempfile.gettempdir()) / f"cai-duckdb-{os.getpid()}"
+        self.batch_rows = max(batch_rows, _SMALLEST_BATCH)
+        self._prepare = prepare
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, prepare: Prepare | None = None) -> Self:
+        """An engine with DUCKDB_MEMORY_LIMIT, PROCESSING_THREADS, ENABLE_MULTITHREADING and CHUNK_SIZE."""
+        return cls(
+            memory_limit=settings.duckdb_memory_limit,
+            threads=settings.processing_threads if settings.enable_multithreading else 1,
+            prepare=prepare,
+            batch_rows=settings.chunk_size,
+        )
+
+    def __enter__(self) -> Self:
+        """Nothing to open: each call has its own connection."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close but the spill folder, if it is empty."""
+        with contextlib.suppress(OSError):  # it may never have been made, or others may still spill there
+            self.temp_directory.rmdir()
+
+    def run(
+        self, model: Model, inputs: Files, parameters: Mapping[str, Any], *, table: Table
+    ) -> pa.RecordBatchReader:
+        """Run a model over files, in the declared order and schema of its table.
+
+        The query starts at once, so a refused text is told here; rows are computed as they are read. The
+        connection is closed when the reader is read to its end or is given up.
+
+        Args:
+            model: the model.
+            inputs: files of each of `model.inputs`.
+            parameters: a value for each of `model.parameters`; further ones are ignored.
+            table: declaration of the result.
+
+        Returns:
+            rows in order of the table's partition column, then its key.
+
+        Raises:
+            EngineError: an input or parameter is missing, DuckDB refuses the text, or the columns are not the
+                declared ones; while reading also for rows that break the declaration.
+            TransientError: the server that holds the files failed.
+        """
+        self._complete(model.file, model.inputs, inputs, model.parameters, parameters)
+        values = {name: parameters[name] for name in model.parameters}
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(self._connect())
+            with self._explained(model.file):
+                self._register(connection, {path: inputs[path] for path in model.inputs})
+                found = _columns(connection, model.sql, values)
+                result = connection.execute(_shaped(model, found, table), values)
+                batches = result.to_arrow_reader(self.batch_rows)
+            closing = stack.pop_all()
+        return pa.RecordBatchReader.from_batches(
+            table.arrow_schema, self._checked(batches, model.file, table, closing)
+        )
+
+    def query(
+        self, sql: str, inputs: Files | None = None, parameters: Mapping[str, Any] | None = None
+    ) -> pa.Table:
+        """Run one query over files and return all its rows, with the types DuckDB gives them.
+
+        Args:
+            sql: a query that names its inputs as `layer.name` and its parameters as `$name`.
+            inputs: files of each input.
+            parameters: a value for each parameter, and no others.
+
+        Raises:
+            EngineError: DuckDB refuses it, in DuckDB's own words.
+            TransientError: the server that holds the files failed.
+        """
+        with self._connect() as connection, self._explained("query"):
+            self._register(connection, inputs or {})
+            return connection.execute(sql, dict(parameters or {})).to_arrow_table()
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        config: dict[str, Any] = {
+            "temp_directory": str(self.temp_directory),
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        if self.memory_limit:
+            config["memory_limit"] = self.memory_limit
+        if self.threads:
+            config["threads"] = self.threads
+        try:
+            connection = duckdb.connect(":memory:", config=config)
+        except duckdb.Error as error:
+            raise EngineError(f"DuckDB refuses its configuration {config}: {error}") from error
+        try:
+            connection.execute("set TimeZone = 'UTC'")
+            if self._prepare:
+                self._prepare(connection)
+            connection.execute("set lock_configuration = true")
+            yield connection
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _register(connection: duckdb.DuckDBPyConnection, inputs: Files) -> None:
+        for layer in sorted({layer for layer, _ in inputs}):
+            connection.execute(f"create schema {_quoted(layer)}")
+        for path, files in inputs.items():
+            declared = TABLES.get(path)
+            if declared is None:
+                raise EngineError(f"{'.'.join(path)} is not declared in cai_assets/schemas")
+            name = f"{_quoted(path[0])}.{_quoted(path[1])}"
+            connection.execute(f"create view {name} as {_source(declared, files)}")
+
+    @staticmethod
+    def _complete(
+        what: str,
+        wanted: Sequence[TablePath],
+        inputs: Files,
+        names: Sequence[str],
+        parameters: Mapping[str, Any],
+    ) -> None:
+        missing = [".".join(path) for path in wanted if path not in inputs]
+        missing += [f"${name}" for name in names if name not in parameters]
+        if missing:
+            raise EngineError(f"{what} cannot run without {', '.join(missing)}")
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
+            raise EngineError(
+                f"{what}: out of memory at DUCKDB_MEMORY_LIMIT={self.memory_limit or '80%'}, spilling to "
+                f"{self.temp_directory}; raise the limit, lower PROCESSING_THREADS or take fewer days at "
+                f"once: {error}"
+            ) from error
+        except duckdb.HTTPException as error:
+            # A refusal (4xx) stays one; a server in trouble may recover.
+            if 400 <= int(getattr(error, "status_code", 0) or 0) < 500:
+                raise EngineError(f"{what}: DuckDB says: {error}") from error
+            raise TransientError(f"{what}: DuckDB says: {error}") from error
+        except duckdb.Error as error:
+            raise EngineError(f"{what}: DuckDB says: {error}") from error
+
+    def _checked(
+        self,
+        batches: pa.RecordBatchReader,
+        what: str,
+        table: Table,
+        closing: contextlib.ExitStack,
+    ) -> Iterator[pa.RecordBatch]:
+        schema = table.arrow_schema
+        with closing, self._explained(what):
+            for batch in batches:
+                for column, values in zip(table.columns, batch.columns, strict=True):
+                    if values.null_count and not column.nullable:
+                        raise EngineError(
+                            f"{what}: {table.layer}.{table.name}.{column.name} is NULL in "
+                            f"{values.null_count} rows, which the declaration forbids"
+                        )
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    """DuckDB's name of a declared Arrow type.
+
+    Raises:
+        EngineError: the type is none that declarations use.
+    """
+    simple = {
+        pa.string(): "varchar",
+        pa.bool_(): "boolean",
+        pa.int32(): "integer",
+        pa.int64(): "bigint",
+        pa.float64(): "double",
+        pa.date32(): "date",
+    }
+    if kind in simple:
+        return simple[kind]
+    if pt.is_timestamp(kind) and kind.unit == "us":
+        return "timestamptz" if kind.tz else "timestamp"
+    if pt.is_decimal(kind):
+        return f"decimal({kind.precision}, {kind.scale})"
+    if pt.is_list(kind):
+        return f"{_duckdb_type(kind.value_type)}[]"
+    if pt.is_struct(kind):
+        fields = ", ".join(f"{_quoted(field.name)} {_duckdb_type(field.type)}" for field in kind)
+        return f"struct({fields})"
+    raise EngineError(f"no DuckDB type is known for {kind}; add it to cai_assets/engines/duckdb.py")
+
+
+def _source(table: Table, files: Sequence[str]) -> str:
+    """The declared columns of a table over its files; files older than a column give NULL there."""
+    if not files:
+        columns = ", ".join(
+            f"cast(null as {_duckdb_type(c.type)}) as {_quoted(c.name)}" for c in table.columns
+        )
+        return f"select {columns} where false"
+    paths = ", ".join(_text(file) for file in files)
+    columns = ", ".join(_quoted(column.name) for column in table.columns)
+    return (
+        f"select {columns} from read_parquet([{paths}], "  # noqa: S608  quoted above
+        "hive_partitioning = false, union_by_name = true)"
+    )
+
+
+def _columns(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
+) -> dict[str, str]:
+    """Name and DuckDB type of each column a query gives."""
+    described = connection.execute(f"describe {sql}", dict(parameters)).fetchall()
+    return {name: kind for name, kind, *_ in described}
+
+
+_INTEGERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+)
+
+
+def _fits(found: str, declared: str) -> bool:
+    """Whether a cast to the declared type loses nothing or fails loudly: 2.7 must never become 3."""
+    wanted = declared.upper()
+    if found.replace(" ", "") == wanted.replace(" ", ""):
+        return True
+    if found == "TIMESTAMP WITH TIME ZONE":
+        return wanted == "TIMESTAMPTZ"
+    if found == '"NULL"' or found == "NULL":
+        return True
+    if wanted in _INTEGERS:
+        return found in _INTEGERS
+    if wanted == "DOUBLE":
+        return found in (*_INTEGERS, "FLOAT")
+    return wanted == "VARCHAR" and found.startswith("ENUM")
+
+
+def _shaped(model: Model, found: Mapping[str, str], table: Table) -> str:
+    """The model's text with the declared types, in the order of partition and key.
+
+    Raises:
+        EngineError: columns are missing, unknown, or of a type that does not fit.
+    """
+    declared = {column.name: _duckdb_type(column.type) for column in table.columns}
+    wrong = [f"{name} is missing" for name in declared if name not in found]
+    wrong += [f"{name} is not declared" for name in found if name not in declared]
+    wrong += [
+        f"{name} is {kind} and declared {declared[name]}"
+        for name, kind in found.items()
+        if name in declared and not _fits(kind, declared[name])
+    ]
+    if wrong:
+        raise EngineError(f"{model.file} does not make {table.layer}.{table.name}: {'; '.join(wrong)}")
+    columns = ", ".join(
+        f"cast({_quoted(name)} as {kind}) as {_quoted(name)}" for name, kind in declared.items()
+    )
+    partition = [table.partition_by] if table.partition_by else []
+    order = ", ".join(_quoted(name) for name in dict.fromkeys([*partition, *table.key]))
+    return f"select {columns} from (\n{model.sql}\n) order by {order}"  # noqa: S608  a model of the package

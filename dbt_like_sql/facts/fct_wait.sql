@@ -1,0 +1,97 @@
+-- One row per user turn and the answer it got. A turn is a run of counted messages of one side, so several
+-- messages of the user are one wait, which starts at the first of them. Instants in microseconds (UTC).
+with message as (
+    select
+        partition,
+        conversation_id,
+        message_no,
+        sender_type,
+        sender_id,
+        side,
+        created_us,
+        local_date,
+        local_hour,
+        local_isodow,
+        lag(side) over (partition by partition, conversation_id order by message_no) as previous_side
+    from facts.stg_messages
+    where is_counted
+),
+
+numbered as (
+    select
+        *,
+        case when side is distinct from previous_side then 1 else 0 end as opens_turn,
+        cast(sum(case when side is distinct from previous_side then 1 else 0 end) over (
+            partition by partition, conversation_id
+            order by message_no rows between unbounded preceding and current row
+        ) as bigint) as turn_no
+    from message
+),
+
+first_agent as (
+    select
+        partition,
+        conversation_id,
+        turn_no,
+        min(created_us) as human_replied_at_us
+    from numbered
+    where sender_type = 'agent'
+    group by partition, conversation_id, turn_no
+),
+
+reply as (
+    select
+        n.partition,
+        n.conversation_id,
+        n.turn_no,
+        n.created_us as replied_at_us,
+        n.sender_id as replier_id,
+        n.sender_type as replier_type,
+        a.human_replied_at_us
+    from numbered as n
+    left join first_agent as a
+        on n.partition = a.partition and n.conversation_id = a.conversation_id and n.turn_no = a.turn_no
+    where n.opens_turn = 1 and n.side = 'staff'
+),
+
+wait as (
+    select
+        partition,
+        conversation_id,
+        created_us as waiting_since_us,
+        local_date,
+        local_hour,
+        local_isodow,
+        turn_no + 1 as reply_turn_no,
+        row_number() over (partition by partition, conversation_id order by message_no) as turn_no
+    from numbered
+    where opens_turn = 1 and side = 'user'
+)
+
+select
+    w.partition,
+    w.conversation_id,
+    w.turn_no,
+    c.user_id,
+    w.waiting_since_us,
+    w.local_date,
+    w.local_hour,
+    w.local_isodow,
+    r.replied_at_us,
+    r.replier_id,
+    r.replier_type,
+    case when r.replied_at_us >= w.waiting_since_us then (r.replied_at_us - w.waiting_since_us) / 1e6 end
+        as reply_s,
+    r.human_replied_at_us,
+    case
+        when r.human_replied_at_us >= w.waiting_since_us
+            then (r.human_replied_at_us - w.waiting_since_us) / 1e6
+    end as human_reply_s,
+    c.channel,
+    c.language,
+    c.traffic_class
+from wait as w
+inner join facts.fct_conversation as c
+    on w.partition = c.partition and w.conversation_id = c.conversation_id
+left join reply as r
+    on w.partition = r.partition and w.conversation_id = r.conversation_id and w.reply_turn_no = r.turn_no
