@@ -1,5 +1,6 @@
 -- One row per conversation of the lake, also empty ones and test traffic. Only what the conversation tells by
--- itself, whatever the time is. Instants in microseconds (UTC), durations in seconds, NULL where there is none.
+-- itself, whatever the time is. Instants in microseconds (UTC), durations in seconds, NULL where there is
+-- none.
 with conversation as (
     select
         partition,
@@ -53,7 +54,7 @@ message as (
 numbered as (
     select
         *,
-        cast(sum(case when side is distinct from previous_side then 1 else 0 end) over (
+        cast(sum(case when previous_side = side then 0 else 1 end) over (
             partition by partition, conversation_id
             order by message_no rows between unbounded preceding and current row
         ) as bigint) as turn_no
@@ -68,8 +69,9 @@ talk as (
         cast(sum(case when sender_type = 'user' then 1 else 0 end) as bigint) as user_messages,
         cast(sum(case when sender_type = 'bot' then 1 else 0 end) as bigint) as bot_messages,
         cast(sum(case when sender_type = 'agent' then 1 else 0 end) as bigint) as agent_messages,
-        cast(sum(case when side = 'user' and side is distinct from previous_side then 1 else 0 end) as bigint)
-            as user_turns,
+        cast(sum(
+            case when side = 'user' and coalesce(previous_side <> side, true) then 1 else 0 end
+        ) as bigint) as user_turns,
         count(distinct case when sender_type = 'agent' then sender_id end) as agents,
         count(distinct case when sender_type = 'user' and language <> 'und' then language end) as languages,
         min(created_us) as first_message_at_us,
@@ -108,7 +110,9 @@ handoff as (
         m.partition,
         m.conversation_id,
         coalesce(
-            max(case when m.sender_type = 'bot' and m.created_us <= a.first_human_at_us then m.created_us end),
+            max(
+                case when m.sender_type = 'bot' and m.created_us <= a.first_human_at_us then m.created_us end
+            ),
             min(t.first_user_at_us)
         ) as handoff_at_us
     from message as m
@@ -148,7 +152,9 @@ language_rank as (
         partition,
         conversation_id,
         language,
-        row_number() over (partition by partition, conversation_id order by messages desc, language) as place
+        row_number() over (
+            partition by partition, conversation_id order by messages desc, language asc
+        ) as place
     from language_use
 ),
 
@@ -319,8 +325,10 @@ known as (
         t.first_user_at_us,
         coalesce(w.needing_translation, 0) as needing_translation,
         coalesce(w.translated_messages, 0) as translated_messages,
-        case when w.source_updated_us > c.source_updated_us then w.source_updated_us else c.source_updated_us end
-            as source_updated_us
+        case
+            when w.source_updated_us > c.source_updated_us then w.source_updated_us
+            else c.source_updated_us
+        end as source_updated_us
     from conversation as c
     left join row_total as w on c.partition = w.partition and c.conversation_id = w.conversation_id
     left join talk as t on c.partition = t.partition and c.conversation_id = t.conversation_id
@@ -365,8 +373,9 @@ select
     d.handoff_date,
     case when a.first_any_at_us >= k.first_user_at_us then (a.first_any_at_us - k.first_user_at_us) / 1e6 end
         as first_response_s,
-    case when a.first_human_at_us >= k.first_user_at_us then (a.first_human_at_us - k.first_user_at_us) / 1e6 end
-        as first_human_response_s,
+    case
+        when a.first_human_at_us >= k.first_user_at_us then (a.first_human_at_us - k.first_user_at_us) / 1e6
+    end as first_human_response_s,
     case when a.first_human_at_us >= h.handoff_at_us then (a.first_human_at_us - h.handoff_at_us) / 1e6 end
         as human_response_after_handoff_s,
     r.first_resolved_us,

@@ -10,7 +10,8 @@ with message as (
         local_hour,
         local_isodow,
         lag(side) over (partition by partition, conversation_id order by message_no) as previous_side,
-        row_number() over (partition by partition, conversation_id, local_date order by message_no) as place_in_day
+        row_number() over (partition by partition, conversation_id, local_date order by message_no)
+            as place_in_day
     from facts.stg_messages
     where is_counted and traffic_class = 'live'
 )
@@ -27,8 +28,9 @@ select
     cast(sum(case when m.sender_type = 'agent' then 1 else 0 end) as bigint) as agent_messages,
     cast(sum(case when m.previous_side is null then 1 else 0 end) as bigint) as conversations_started,
     cast(sum(case when m.place_in_day = 1 then 1 else 0 end) as bigint) as conversations_active,
-    cast(sum(case when m.side = 'user' and m.side is distinct from m.previous_side then 1 else 0 end) as bigint)
-        as waits
+    cast(sum(
+        case when m.side = 'user' and coalesce(m.previous_side <> m.side, true) then 1 else 0 end
+    ) as bigint) as waits
 from message as m
 inner join facts.fct_conversation as c
     on m.partition = c.partition and m.conversation_id = c.conversation_id

@@ -20,8 +20,8 @@ with message as (
 numbered as (
     select
         *,
-        case when side is distinct from previous_side then 1 else 0 end as opens_turn,
-        cast(sum(case when side is distinct from previous_side then 1 else 0 end) over (
+        coalesce(previous_side <> side, true) as opens_turn,
+        cast(sum(case when previous_side = side then 0 else 1 end) over (
             partition by partition, conversation_id
             order by message_no rows between unbounded preceding and current row
         ) as bigint) as turn_no
@@ -51,7 +51,7 @@ reply as (
     from numbered as n
     left join first_agent as a
         on n.partition = a.partition and n.conversation_id = a.conversation_id and n.turn_no = a.turn_no
-    where n.opens_turn = 1 and n.side = 'staff'
+    where n.opens_turn and n.side = 'staff'
 ),
 
 wait as (
@@ -65,7 +65,7 @@ wait as (
         turn_no + 1 as reply_turn_no,
         row_number() over (partition by partition, conversation_id order by message_no) as turn_no
     from numbered
-    where opens_turn = 1 and side = 'user'
+    where opens_turn and side = 'user'
 )
 
 select

@@ -11,7 +11,8 @@ with message as (
         created_us,
         local_date,
         language,
-        row_number() over (partition by partition, conversation_id, local_date order by message_no) as place_in_day,
+        row_number() over (partition by partition, conversation_id, local_date order by message_no)
+            as place_in_day,
         lag(created_us) over (
             partition by partition, user_id order by created_us, conversation_id, message_no
         ) as previous_us,

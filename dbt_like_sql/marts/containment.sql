@@ -1,5 +1,5 @@
--- Who dealt with the conversations, per local day on which they began and channel. Outcomes exclude each other
--- and sum to the conversations. Conversations that a bot began and no user joined are no bot conversations.
+-- Who dealt with the conversations, per local day on which they began and channel. Outcomes exclude each
+-- other and sum to the conversations. Those that a bot began and no user joined are no bot conversations.
 -- "No return" is decided when the user comes back, or 24 hours (86400000000 us) after the end, at $as_of_us.
 with conversation as (
     select

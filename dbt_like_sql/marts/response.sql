@@ -1,6 +1,6 @@
--- Response times per local day on which the clock started, channel, language and clock. Percentiles in seconds,
--- exact, interpolated. A clock that nobody stopped is counted (n_open) and has no seconds. Within a target counts
--- against those decided: answered, or open for longer than the target at $as_of_us.
+-- Response times per local day on which the clock started, channel, language and clock. Percentiles in
+-- seconds, exact, interpolated. A clock that nobody stopped is counted (n_open) and has no seconds. Within a
+-- target counts against those decided: answered, or open for longer than the target at $as_of_us.
 with reading as (
     select
         first_user_date as report_date,

@@ -1,6 +1,6 @@
 -- One row per user who wrote. Sessions join the stretches of all days: one begins where every earlier stretch
--- ended longer than $session_gap_us ago. Quintiles break ties by user_id, so they never depend on the order of
--- rows. Recency and the 90 days (7776000000000 us) count from $as_of_us.
+-- ended longer than $session_gap_us ago. Quintiles break ties by user_id, so they never depend on the order
+-- of rows. Recency and the 90 days (7776000000000 us) count from $as_of_us.
 with stretch as (
     select
         user_id,
@@ -89,7 +89,7 @@ language_rank as (
     select
         user_id,
         language,
-        row_number() over (partition by user_id order by messages desc, language) as place
+        row_number() over (partition by user_id order by messages desc, language asc) as place
     from language_use
 ),
 
@@ -115,7 +115,8 @@ measured as (
         s.sessions,
         s.duration_us / 1e6 / s.sessions as avg_session_s,
         l.language as preferred_language,
-        case when $as_of_us > a.last_us then ($as_of_us - a.last_us) // 86400000000 else 0 end as recency_days,
+        case when $as_of_us > a.last_us then ($as_of_us - a.last_us) // 86400000000 else 0 end
+            as recency_days,
         c.frequency_90d,
         a.messages as monetary,
         a.last_us

@@ -1,5 +1,5 @@
--- Traffic per local day, channel and language, with a row of zeros for every day between the first and the last
--- and every pair of channel and language that ever occurs, so that a chart shows a quiet day as quiet.
+-- Traffic per local day, channel and language, with a row of zeros for every day between the first and the
+-- last and every pair of channel and language that ever occurs, so that a chart shows a quiet day as quiet.
 with daily as (
     select
         local_date as report_date,
