@@ -1,8 +1,8 @@
 """The phrase book: what users, bots and agents say in the sample, in every language.
 
 The sentences themselves are data (`phrases.json`): each is written in every language with the same slots,
-such as `{order}`, whose values are the same everywhere, so they translate each other truly. Who says what, and
-when, does not belong here.
+such as `{order}`, whose values are the same everywhere, so they translate each other truly. Who says what,
+and when, does not belong here.
 """
 
 import json

@@ -1,15 +1,16 @@
-"""Sample conversations in seven languages: generated, the same for the same seed, with their true translations.
+"""Sample conversations in seven languages, with their true translations; the same seed gives the same ones.
 
-Here is decided how many conversations a day has, when they start, who takes part and which course they take; what
-is then said and when is in `dialogue`, the sentences in `phrases.json`. Nothing here knows how the sample is
-served or stored.
+Here is decided how many conversations a day has, when they start, who takes part and which course they take;
+what is then said, and when, is in `dialogue`, the sentences in `phrases.json`. Nothing here knows how the
+sample is served or stored.
 
-What the sample holds, so that each case of the metrics occurs: a rhythm of hours and weekdays; bots that answer
-alone, or first and then hand over; conversations that an agent begins, that nobody answers, that the user
-abandons, that hold system messages only; reopenings within a week and after it; messages days after the end;
-conversations that rest overnight; edits, private notes, transfers between agents, surveys, test traffic; users
-who return, some within minutes; equal timestamps that only `seq` tells apart; agents who answer in English whatever
-the user writes; undeclared languages; conversations without a log of statuses; and days without any conversation.
+What the sample holds, so that each case of the metrics occurs: a rhythm of hours and weekdays; bots that
+answer alone, or first and then hand over; conversations that an agent begins, that nobody answers, that the
+user abandons, that hold system messages only; reopenings within a week and after it; messages days after the
+end; conversations that rest overnight; edits, private notes, transfers between agents, surveys, test traffic;
+users who return, some within minutes; equal timestamps that only `seq` tells apart; agents who answer in
+English whatever the user writes; undeclared languages; conversations without a log of statuses; and days
+without any conversation.
 """
 
 from bisect import bisect_right
@@ -19,10 +20,11 @@ from itertools import accumulate
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cai_assets.failures import PermanentError
-from cai_assets.sandbox.dialogue import Aftermath, Course, Dialogue, Person, Plan
+from cai_assets.sandbox.dialogue import Dialogue
 from cai_assets.sandbox.dice import Dice, scramble
 from cai_assets.sandbox.phrases import PhraseBook, load_phrases
 from cai_assets.sandbox.sample_tables import Rows, SampleData, join
+from cai_assets.sandbox.transcript import Aftermath, Course, Person, Plan
 
 __all__ = ["SampleData", "generate", "generate_days", "is_silent"]
 
@@ -123,7 +125,7 @@ def generate_days(
 
 def is_silent(day: date) -> bool:
     """Whether no conversation starts on that day: one in every ten, as 2025-03-27."""
-    return day.toordinal() % 10 == 2
+    return day.toordinal() % 10 == 7
 
 
 def _checked(
@@ -131,7 +133,8 @@ def _checked(
 ) -> tuple[date, ZoneInfo]:
     if days < 0 or conversations_per_day < 0:
         raise PermanentError(
-            f"The sample needs days and conversations_per_day of 0 or more, not {days} and {conversations_per_day}."
+            "The sample needs days and conversations_per_day of 0 or more, "
+            f"not {days} and {conversations_per_day}."
         )
     try:
         first = date.fromisoformat(start) if isinstance(start, str) else start
@@ -179,7 +182,7 @@ class _Day:
             live = traffic[number] == "live"
             hour = datetime.fromtimestamp(started_at, self.zone).hour
             plan = Plan(
-                conversation_id=f"s{self.day:%Y%m%d}-{number + 1:05d}",
+                conversation_id=f"s{self.day:%Y%m%d}-{number + 1:06d}",
                 user=self._person("u", user) if live else Person(f"u_test_{user % _TESTERS}", "Tester"),
                 agents=self._draw_agents(),
                 bot=Person(f"bot_{channels[number]}", "Bot"),
@@ -201,7 +204,7 @@ class _Day:
         return rows.data()
 
     def _starts(self, count: int) -> list[int]:
-        """Starts in order of time. Each hour that passes has the weight of its local hour, so 23 h days work."""
+        """Starts in order of time. Each hour that passes weighs as its local hour, so 23 h days work."""
         hours = list(range(self.begin, self.end, HOUR))
         weights = list(accumulate(_HOURS[datetime.fromtimestamp(at, self.zone).hour] for at in hours))
         starts = []

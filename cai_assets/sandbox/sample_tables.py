@@ -62,9 +62,9 @@ class SampleData:
     Attributes:
         conversations: Schema `CONVERSATIONS`; `status_events` and `tags` are JSON text; instants are UTC.
         messages: Schema `MESSAGES`.
-        parallel: Schema `PARALLEL`; every text in another language with its English translation, once for each
-            message that has it, and every English text with its translation into every other language, once
-            for each day on which it occurs (at the first message of the day that has it).
+        parallel: Schema `PARALLEL`; for every message in another language its English translation, and for
+            every English text its translation into every other language, once for each day on which it
+            occurs (at the first message of the day that has it).
     """
 
     conversations: pa.Table
