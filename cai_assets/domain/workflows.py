@@ -1,0 +1,28 @@
+"""What the two Dify workflows must declare: their input and output names, in one place.
+
+A workflow of one's own serves the platform when its Start node declares these inputs and its End node these
+outputs. How Dify is called belongs to `resources/dify.py`.
+"""
+
+from typing import Final
+
+# Translation: one text in, its translation out.
+#   text             paragraph, required   the message, as it was written
+#   source_language  text, required        BCP 47 primary subtag, `und` where it could not be told
+#   target_language  text, required        DIFY_TARGET_LANGUAGE
+TRANSLATION_TEXT: Final = "text"
+TRANSLATION_SOURCE: Final = "source_language"
+TRANSLATION_TARGET: Final = "target_language"
+
+# Categorisation: a transcript in, one of the given names out.
+#   transcript       paragraph, required   lines "user: ..." and "staff: ...", at most TRANSCRIPT_CHARACTERS
+#   categories       paragraph, required   JSON list of the names allowed
+CATEGORY_TRANSCRIPT: Final = "transcript"
+CATEGORY_NAMES: Final = "categories"
+
+# Outputs of the End nodes. `usage` is optional: the LLM node's `usage` object, the only place where blocking
+# mode tells a price.
+OUTPUT_TEXT: Final = "text"
+OUTPUT_CATEGORY: Final = "category"
+OUTPUT_CONFIDENCE: Final = "confidence"
+OUTPUT_USAGE: Final = "usage"
