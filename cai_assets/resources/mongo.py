@@ -7,6 +7,7 @@ What every user of the database needs belongs here. Replacing partitions of docu
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any, Self, TypeAlias
 from urllib.parse import quote_plus
 
 import bson
+import pyarrow as pa
 import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import DeleteMany, DeleteOne, InsertOne, MongoClient, ReplaceOne, UpdateMany, UpdateOne
@@ -32,7 +34,10 @@ from pymongo.errors import (
 )
 from pymongo.results import BulkWriteResult
 
+from cai_assets.domain.documents import DocumentBatch
 from cai_assets.failures import PermanentError, TransientError, call_with_retries
+from cai_assets.resources import mongo_arrow, mongo_documents
+from cai_assets.resources.mongo_documents import Replacement
 from cai_assets.schemas.documents import COLLECTIONS
 from cai_assets.settings import Settings
 
@@ -378,6 +383,53 @@ class MongoStore:
         if report is not None:
             report.add(result.bulk_api_result)
         return result
+
+    # -- documents by partition
+
+    def replace_partitions(self, batch: DocumentBatch, *, run_id: str, now: datetime) -> Replacement:
+        """Make the documents of whole partitions equal to their raw rows.
+
+        Unchanged documents are not touched. `ingested_at` stays from the first writing, `changed_at` and
+        `run_id` tell the last change. What is gone from the source is marked `deleted_at`, and revived when
+        it comes back. Of several rows with one business id the greatest by (written last, row number, day)
+        lives; the others are kept in its `superseded` list, and live again when it goes. Rejects replace the
+        partition's quarantine. A crash leaves some documents of a day new; doing it again ends it.
+
+        Args:
+            batch: what `documents_from_raw` made.
+            run_id: of the run that does it.
+            now: the time to stamp, cut to milliseconds.
+
+        Raises:
+            TransientError: the server went away, or another run keeps writing the same documents.
+            PermanentError: the server refuses, or the raw rows contradict themselves.
+        """
+        return mongo_documents.replace_partitions(self, batch, run_id=run_id, now=now)
+
+    def read_arrow(self, name: str, partitions: Sequence[str]) -> pa.Table:
+        """Live documents of partitions, under the names and types of their lake table; not sorted.
+
+        Args:
+            name: a collection with a lake table: conversations, messages, translations, categories or
+                llm_calls.
+            partitions: days.
+
+        Raises:
+            PermanentError: a document holds a value of another type than the lake's.
+        """
+        return mongo_arrow.read_arrow(self, name, partitions)
+
+    def read_batches(self, name: str, partitions: Sequence[str], chunk_size: int) -> Iterator[pa.RecordBatch]:
+        """As `read_arrow`, in batches of at most about `chunk_size` rows; holds one at a time."""
+        return mongo_arrow.read_batches(self, name, partitions, chunk_size)
+
+    def live_counts(self, name: str, partitions: Sequence[str]) -> dict[str, int]:
+        """Live documents by partition; 0 where there is none."""
+        return mongo_documents.live_counts(self, name, partitions)
+
+    def accounted(self, table: str, partitions: Sequence[str]) -> dict[str, dict[str, int]]:
+        """What raw rows became, counted anew: `{day: {"live", "quarantined", "superseded"}}`."""
+        return mongo_documents.accounted(self, table, partitions)
 
     def close(self) -> None:
         """Close the connections."""

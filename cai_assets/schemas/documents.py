@@ -10,7 +10,10 @@ count of microseconds since 1970-01-01 UTC; `x_at` is for people and queries, `x
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cai_assets.schemas.lake import SENDER_TYPES, STATUSES, TRAFFIC_CLASSES
+import pyarrow as pa
+
+from cai_assets.schemas.base import TIMESTAMP, Column, Table, partition_column
+from cai_assets.schemas.lake import SENDER_TYPES, STATUS_EVENT, STATUSES, TRAFFIC_CLASSES
 
 SCHEMA_VERSION = 1
 """Of the documents; raised when their shape changes, which makes every document be written again."""
@@ -27,7 +30,8 @@ class SourceField:
             stored as `_id`.
         kind: how it is read (see `domain.parsing`).
         description: meaning.
-        required: the column must exist and every row must have a value.
+        required: the source must have the column.
+        nullable: a row may have no value in it; unset, what is required is not nullable.
         values: the only texts allowed (`enum`); compared without case, stored as written here.
         default: stored where the source has no value.
     """
@@ -38,6 +42,12 @@ class SourceField:
     required: bool = False
     values: tuple[str, ...] | None = None
     default: str | bool | None = None
+    nullable: bool | None = None
+
+    @property
+    def may_be_null(self) -> bool:
+        """Whether a row without a value here is a document."""
+        return not self.required if self.nullable is None else self.nullable
 
     @property
     def us_name(self) -> str:
@@ -94,7 +104,7 @@ class Collection:
 _BY_PARTITION = Index(("partition", "_id"))
 _SUPERSEDED = Index(("superseded.partition",), sparse=True)
 
-CONVERSATIONS = Collection(
+_CONVERSATIONS = Collection(
     name="conversations",
     description="One document per conversation; `_id` = conversation_id.",
     indexes=(_BY_PARTITION, _SUPERSEDED, Index(("user_id", "_id"))),
@@ -118,7 +128,7 @@ CONVERSATIONS = Collection(
     ),
 )
 
-MESSAGES = Collection(
+_MESSAGES = Collection(
     name="messages",
     description="One document per message; `_id` = message_id.",
     indexes=(_BY_PARTITION, _SUPERSEDED, Index(("conversation_id", "_id"))),
@@ -126,9 +136,7 @@ MESSAGES = Collection(
         SourceField("message_id", "id", "Business key of the message.", required=True),
         SourceField("conversation_id", "id", "The conversation it belongs to.", required=True),
         SourceField("sender_type", "enum", "Who wrote it.", required=True, values=SENDER_TYPES),
-        SourceField(
-            "text", "text", "What was written; the column must exist, a row may be null.", required=True
-        ),
+        SourceField("text", "text", "What was written.", required=True, nullable=True),
         SourceField("created_at", "instant", "When it was written.", required=True),
         SourceField("seq", "int32", "Place within the conversation, as the source counts."),
         SourceField("sender_id", "text", "Who exactly."),
@@ -139,60 +147,124 @@ MESSAGES = Collection(
     ),
 )
 
-TRANSLATIONS = Collection(
+_TRANSLATIONS = Collection(
     name="translations",
     description="One per message that needs a translation; `_id` = message_id|target|prompt_version.",
     indexes=(_BY_PARTITION, Index(("message_id",)), Index(("conversation_id",))),
 )
 
-CATEGORIES = Collection(
+_CATEGORIES = Collection(
     name="categories",
     description="One document per conversation and taxonomy; `_id` = conversation_id|taxonomy_version.",
     indexes=(_BY_PARTITION, Index(("conversation_id",))),
 )
 
-TRANSLATION_MEMORY = Collection(
+_TRANSLATION_MEMORY = Collection(
     name="translation_memory",
     description="One per answered text; `_id` = hash of text_hash, source, target and prompt version.",
 )
 
-LLM_CALLS = Collection(
+_LLM_CALLS = Collection(
     name="llm_calls",
     description="The ledger, one document per call; `_id` = call_id.",
     indexes=(_BY_PARTITION, Index(("conversation_id",))),
 )
 
-QUARANTINE = Collection(
+_QUARANTINE = Collection(
     name="quarantine",
     description="Rows that could not become documents, verbatim; `_id` = table:partition:source_id.",
     indexes=(Index(("table", "partition", "_id")),),
 )
 
-ANALYTICS_REPORTS = Collection(
+_ANALYTICS_REPORTS = Collection(
     name="analytics_reports",
     description="Published reports, one document per report and grain.",
     indexes=(Index(("report", "date")),),
 )
 
-USER_ANALYTICS = Collection(
+_USER_ANALYTICS = Collection(
     name="user_analytics", description="One document per user; `_id` = hashed user id."
 )
 
-STATE = Collection(name="state", description="What parts of the platform remember between runs (watermarks).")
+_STATE = Collection(
+    name="state", description="What parts of the platform remember between runs (watermarks)."
+)
 
-SOURCE_COLLECTIONS = {"conversations": CONVERSATIONS, "messages": MESSAGES}
+SOURCE_COLLECTIONS = {"conversations": _CONVERSATIONS, "messages": _MESSAGES}
+"""Collections whose documents are source rows."""
 COLLECTIONS = {
     one.name: one
     for one in (
-        CONVERSATIONS,
-        MESSAGES,
-        TRANSLATIONS,
-        CATEGORIES,
-        TRANSLATION_MEMORY,
-        LLM_CALLS,
-        QUARANTINE,
-        ANALYTICS_REPORTS,
-        USER_ANALYTICS,
-        STATE,
+        _CONVERSATIONS,
+        _MESSAGES,
+        _TRANSLATIONS,
+        _CATEGORIES,
+        _TRANSLATION_MEMORY,
+        _LLM_CALLS,
+        _QUARANTINE,
+        _ANALYTICS_REPORTS,
+        _USER_ANALYTICS,
+        _STATE,
     )
 }
+"""Every collection by the platform's name of it."""
+
+LAKE_FIELDS: dict[str, dict[str, str]] = {
+    "conversations": {"conversation_id": "_id"},
+    "messages": {"message_id": "_id", "is_private": "private"},
+    "translations": {},
+    "categories": {},
+    "llm_calls": {"call_id": "_id"},
+}
+"""The fields behind the lake's columns, where they have other names. Instants come from `*_us`."""
+
+_ARROW_TYPES: dict[Kind, pa.DataType] = {
+    "id": pa.string(),
+    "text": pa.string(),
+    "enum": pa.string(),
+    "instant": TIMESTAMP,
+    "bool": pa.bool_(),
+    "int32": pa.int32(),
+    "number": pa.float64(),
+    "tags": pa.list_(pa.string()),
+    "status_events": pa.list_(STATUS_EVENT),
+    "attrs": pa.string(),
+}
+
+
+def _table(collection: Collection) -> Table:
+    columns = [
+        Column(
+            "_id" if one is collection.key else one.name,
+            _ARROW_TYPES[one.kind],
+            one.description,
+            nullable=one.may_be_null and one.default is None,
+            values=one.values,
+        )
+        for one in collection.fields
+    ]
+    stamps = [
+        Column("content_hash", pa.string(), "blake2b-128 of the business fields."),
+        Column("source_id", pa.int64(), "The source's own row number."),
+        Column("source_updated_at", TIMESTAMP, "When the source row was last written."),
+        Column("ingested_at", TIMESTAMP, "When the document was first written."),
+        Column("changed_at", TIMESTAMP, "When the document was last changed."),
+        Column("run_id", pa.string(), "The run that changed it last."),
+        Column("schema_version", pa.int32(), "Version of the documents' shape."),
+        Column("deleted_at", TIMESTAMP, "When its row was gone from the source.", nullable=True),
+    ]
+    if collection.name == "messages":
+        stamps.append(Column("text_hash", pa.string(), "blake2b-128 of the NFC text."))
+    return Table(
+        layer="documents",
+        name=collection.name,
+        description=collection.description,
+        columns=(partition_column(), *columns, *stamps),
+        key=("_id",),
+    )
+
+
+CONVERSATIONS = _table(_CONVERSATIONS)
+MESSAGES = _table(_MESSAGES)
+TABLES = (CONVERSATIONS, MESSAGES)
+"""The collections of source rows as tables, for the UI and the data dictionary."""

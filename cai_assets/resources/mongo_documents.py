@@ -1,0 +1,354 @@
+"""Replacing the documents of whole partitions, and counting them: raw = live + quarantined + superseded.
+
+What is to become of a document is decided in `domain.versions`; here it is read, written and counted. Several
+runs may replace different days at once: every document has a `revision`, a change is written only over the
+revision it was decided on, and what did not match is read and decided again.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import bson
+from bson.errors import BSONError
+from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from cai_assets.domain.documents import DocumentBatch, PartitionDocuments, Reject, Version, clean_reason
+from cai_assets.domain.versions import Decision, decide
+from cai_assets.failures import PermanentError, TransientError
+from cai_assets.schemas.documents import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from cai_assets.resources.mongo import Document, MongoStore, Operation
+
+MAX_ATTEMPTS = 10
+"""Rounds of reading and deciding again, before two runs that write the same ids are called a conflict."""
+_DUPLICATE_KEY = 11000
+_DERIVED = ("language_detected", "language_confidence")
+"""What enrichment wrote about a text; a changed text loses it."""
+
+
+@dataclass
+class WriteCounts:
+    """What replacing one partition did, in documents of that partition.
+
+    `rows` = `live` + `quarantined` + `superseded`. `inserted` + `updated` + `unchanged` = `live`, where
+    `updated` counts changed, revived and arrived documents; `deleted` ones are gone from the source, or live
+    on another day now.
+    """
+
+    rows: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    quarantined: int = 0
+    superseded: int = 0
+    live: int = 0
+
+    def __add__(self, other: "WriteCounts") -> "WriteCounts":
+        return WriteCounts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+
+@dataclass
+class Replacement:
+    """What `replace_partitions` did.
+
+    Attributes:
+        partitions: counts by replaced day.
+        elsewhere: by other days, how many ids went away from them or came back to them, because a row of a
+            replaced day is newer than theirs, or went. What was made of those days' documents is stale.
+    """
+
+    partitions: dict[str, WriteCounts] = field(default_factory=dict)
+    elsewhere: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> WriteCounts:
+        """The sum over the replaced days."""
+        return sum(self.partitions.values(), WriteCounts())
+
+
+@dataclass
+class _Stamps:
+    run_id: str
+    now: datetime
+
+
+def replace_partitions(
+    store: "MongoStore", batch: DocumentBatch, *, run_id: str, now: datetime
+) -> Replacement:
+    """Make the documents of whole partitions equal to their raw rows. See `MongoStore.replace_partitions`."""
+    # MongoDB keeps milliseconds; cut here, so that what is compared later is what was stored.
+    now = now.astimezone(UTC).replace(microsecond=now.microsecond // 1000 * 1000)
+    result = Replacement()
+    try:
+        for part in batch.parts():
+            replacing = _Replacing(store, batch.table, part, _Stamps(run_id, now))
+            result.partitions[part.partition] = replacing.run()
+            for day, count in replacing.elsewhere.items():
+                if day not in batch.partitions:
+                    result.elsewhere[day] += count
+    except PyMongoError as error:
+        raise store.explain(error) from error
+    return result
+
+
+class _Replacing:
+    """The replacement of one partition of one table."""
+
+    def __init__(self, store: "MongoStore", table: str, part: PartitionDocuments, stamps: _Stamps) -> None:
+        self.store = store
+        self.table = table
+        self.partition = part.partition
+        self.part = part
+        self.rejects = list(part.rejects)
+        self.stamps = stamps
+        self.collection = store.collection(table)
+        self.elsewhere: Counter[str] = Counter()
+
+    def run(self) -> WriteCounts:
+        versions: dict[str, list[Version]] = defaultdict(list)
+        for version in self.part.versions:
+            versions[version.id].append(version)
+        known = {document["_id"]: document for document in self._stored_of_partition()}
+        ids = sorted({*versions, *known})
+        size = self.store.batch_size
+        chunks = [ids[start : start + size] for start in range(0, len(ids), size)]
+        counts = WriteCounts(rows=len(self.part.versions) + len(self.part.rejects))
+        for decisions, rejects in self.store.parallel(
+            lambda chunk: self._write_chunk({key: versions.get(key, []) for key in chunk}, known), chunks
+        ):
+            self._count(decisions.values(), counts)
+            self.rejects += rejects
+        self._write_quarantine()
+        counts.quarantined = len(self.rejects)
+        if counts.rows != counts.live + counts.quarantined + counts.superseded:
+            raise RuntimeError(f"{self.table} of {self.partition}: rows were lost: {counts}")
+        return counts
+
+    def _count(self, decisions: Iterable[Decision], counts: WriteCounts) -> None:
+        for decision in decisions:
+            counts.superseded += decision.superseded
+            if decision.live:
+                counts.live += 1
+                name = {"insert": "inserted", "set": "updated"}.get(decision.change, "unchanged")
+                setattr(counts, name, getattr(counts, name) + 1)
+            elif decision.was_live:
+                counts.deleted += 1
+            self.elsewhere.update(decision.elsewhere)
+
+    # -- reading
+
+    def _stored_of_partition(self) -> Iterator["Document"]:
+        """Documents that are of the partition or hold superseded versions of it; what deciding needs of them.
+
+        Those with superseded versions come whole, as one of these may live again.
+        """
+        control = ("partition", "source_id", "source_updated_us", "content_hash", "deleted_at", "revision")
+        yield from self.collection.find(
+            {"partition": self.partition}, {**dict.fromkeys(control, 1), "superseded": 1}
+        )
+        yield from self.collection.find({"superseded.partition": self.partition})
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, "Document"]:
+        return {document["_id"]: document for document in self.collection.find({"_id": {"$in": list(ids)}})}
+
+    # -- writing
+
+    def _write_chunk(
+        self, versions: dict[str, list[Version]], known: Mapping[str, "Document"]
+    ) -> tuple[dict[str, Decision], list[Reject]]:
+        rejects: list[Reject] = []
+        first: dict[str, Decision] = {}
+        stored: Mapping[str, Document] = known
+        for _ in range(MAX_ATTEMPTS):
+            decisions = {key: decide(self.partition, new, stored.get(key)) for key, new in versions.items()}
+            for key, decision in decisions.items():
+                if decision.change == "none" and key in first and self._ours(stored.get(key)):
+                    decisions[key] = first[key]  # written by the round before, which could not say so
+            operations = {
+                key: operation
+                for key, decision in decisions.items()
+                if (operation := self._operation(key, decision, stored.get(key))) is not None
+            }
+            done = {key for key in first if decisions.get(key) is first[key]}
+            operations = {key: operation for key, operation in operations.items() if key not in done}
+            refused = self._write(operations)
+            if refused is None:
+                return decisions, rejects
+            for key, reason in refused.items():
+                # The best version is what was to be stored; the next best may take its place.
+                if not versions[key]:
+                    raise PermanentError(f"{self.table} {key!r}, of another day before: {reason}")
+                version = max(versions[key], key=lambda one: one.rank)
+                versions[key].remove(version)
+                rejects.append(Reject(self.partition, version.source_id, clean_reason(reason), version.row))
+            if not self.store.transactions:
+                first.update({key: decision for key, decision in decisions.items() if key not in refused})
+            stored = self._stored(list(versions))
+        raise TransientError(
+            f"{self.table} of {self.partition}: other runs keep writing the same documents "
+            f"({next(iter(versions))!r} and others)"
+        )
+
+    def _ours(self, stored: "Document | None") -> bool:
+        return (
+            stored is not None
+            and stored["run_id"] == self.stamps.run_id
+            and stored["changed_at"] == self.stamps.now
+        )
+
+    def _operation(self, key: str, decision: Decision, stored: "Document | None") -> "Operation | None":
+        """The write that carries a decision out, bound to the revision it was made on."""
+        if decision.change == "none":
+            return None
+        stamps = {"changed_at": self.stamps.now, "run_id": self.stamps.run_id}
+        if decision.change == "insert":
+            whole = {
+                **decision.document, **stamps, "_id": key, "ingested_at": self.stamps.now,
+                "schema_version": SCHEMA_VERSION, "deleted_at": None, "revision": 1,
+            }  # fmt: skip
+            if not whole["superseded"]:
+                del whole["superseded"]
+            return InsertOne(whole)
+        assert stored is not None  # noqa: S101  only an insert is decided without a document
+        values: Document = {"revision": stored["revision"] + 1}
+        gone = dict.fromkeys(_DERIVED if not decision.same_content and self.table == "messages" else (), "")
+        if decision.change == "set":
+            values |= {**decision.document, **stamps, "deleted_at": None, "schema_version": SCHEMA_VERSION}
+        elif decision.change == "delete":
+            values |= {**stamps, "deleted_at": self.stamps.now}
+        superseded = decision.document["superseded"]
+        values.pop("superseded", None)
+        if superseded:
+            values["superseded"] = superseded
+        else:
+            gone["superseded"] = ""
+        update = {"$set": values, **({"$unset": gone} if gone else {})}
+        return UpdateOne({"_id": key, "revision": stored["revision"]}, update)
+
+    def _write(self, operations: Mapping[str, "Operation"]) -> dict[str, str] | None:
+        """Write them all, or say what to do again.
+
+        Returns:
+            None when everything is written; else the ids that MongoDB refuses for what they hold, with the
+            reason; an empty one means that other runs changed some of the documents in between.
+        """
+        if not operations:
+            return None
+        rows = list(operations.values())
+        changes = sum(isinstance(row, UpdateOne) for row in rows)
+
+        def body(session: Any) -> None:
+            written = self.collection.bulk_write(rows, ordered=False, session=session)
+            if written.matched_count != changes:
+                raise _ChangedMeanwhileError
+
+        try:
+            self.store.run_batch(body)
+        except _ChangedMeanwhileError:
+            return {}
+        except BulkWriteError as error:
+            keys = list(operations)
+            problems = error.details.get("writeErrors", ())
+            return {
+                keys[problem["index"]]: f"MongoDB refuses it: {problem.get('errmsg', problem)}"
+                for problem in problems
+                if problem.get("code") != _DUPLICATE_KEY
+            }
+        except (BSONError, OverflowError, UnicodeEncodeError) as error:
+            return self._unfit(operations, error)
+        return None
+
+    def _unfit(self, operations: Mapping[str, "Operation"], error: Exception) -> dict[str, str]:
+        from cai_assets.resources.mongo import unfit_for_bson
+
+        refused = {}
+        for key, operation in operations.items():
+            body: Any = getattr(operation, "_doc")  # noqa: B009  where pymongo keeps it, not in its types
+            reason = unfit_for_bson(body)
+            if reason is None:
+                continue
+            stored = body.get("$set", body)
+            if stored.get("superseded") and unfit_for_bson({**stored, "superseded": None}) is None:
+                raise PermanentError(
+                    f"{self.table} {key!r}: {len(stored['superseded']) + 1} rows of the source have this id, "
+                    "together more than MongoDB holds in a document: correct the ids in the source"
+                )
+            refused[key] = reason
+        if not refused:
+            raise PermanentError(f"{self.table} of {self.partition} cannot be encoded: {error}") from error
+        return refused
+
+    def _write_quarantine(self) -> None:
+        """Make the partition's quarantine equal to its rejects; rows that healed leave it."""
+        collection = self.store.collection("quarantine")
+        earlier = {
+            document["_id"]: document
+            for document in collection.find({"table": self.table, "partition": self.partition})
+        }
+        operations: list[Operation] = []
+        for reject in self.rejects:
+            key = f"{self.table}:{reject.partition}:{reject.source_id}"
+            old = earlier.pop(key, None)
+            if old is not None and (old["reason"], old["row"]) == (reject.reason, reject.row):
+                continue
+            row = {
+                "_id": key, "table": self.table, "partition": reject.partition, "source_id": reject.source_id,
+                "reason": reject.reason, "row": reject.row,
+                "run_id": self.stamps.run_id, "at": self.stamps.now,
+            }  # fmt: skip
+            if len(bson.encode(row)) > _LARGEST_ROW:
+                row["row"] = reject.row[:_KEPT_OF_LARGE]
+                row["reason"] = clean_reason(f"{reject.reason} (cut here to its start; raw holds it whole)")
+            operations.append(ReplaceOne({"_id": key}, row, upsert=True))
+        operations += [DeleteOne({"_id": key}) for key in earlier]
+        self.store.write("quarantine", operations).raise_failures()
+
+
+_LARGEST_ROW = 15 * 1024 * 1024
+_KEPT_OF_LARGE = 1024 * 1024
+
+
+class _ChangedMeanwhileError(Exception):
+    """A document is not at the revision that was decided on; the transaction ends without a trace."""
+
+
+def live_counts(store: "MongoStore", name: str, partitions: Sequence[str]) -> dict[str, int]:
+    """Live documents by partition; see `MongoStore.live_counts`."""
+    return _counts(store, name, partitions, {"partition": {"$in": list(partitions)}, "deleted_at": None})
+
+
+def accounted(store: "MongoStore", table: str, partitions: Sequence[str]) -> dict[str, dict[str, int]]:
+    """What the raw rows became, by partition; see `MongoStore.accounted`."""
+    days = list(partitions)
+    superseded: list[dict[str, Any]] = [
+        {"$match": {"superseded.partition": {"$in": days}}},
+        {"$unwind": "$superseded"},
+        {"$match": {"superseded.partition": {"$in": days}}},
+        {"$group": {"_id": "$superseded.partition", "n": {"$sum": 1}}},
+    ]
+    kinds = {
+        "live": live_counts(store, table, days),
+        "quarantined": _counts(store, "quarantine", days, {"table": table, "partition": {"$in": days}}),
+        "superseded": _aggregate(store, table, superseded),
+    }
+    return {day: {kind: counts.get(day, 0) for kind, counts in kinds.items()} for day in days}
+
+
+def _counts(
+    store: "MongoStore", name: str, partitions: Sequence[str], match: Mapping[str, Any]
+) -> dict[str, int]:
+    found = _aggregate(store, name, [{"$match": match}, {"$group": {"_id": "$partition", "n": {"$sum": 1}}}])
+    return {day: found.get(day, 0) for day in partitions}
+
+
+def _aggregate(store: "MongoStore", name: str, pipeline: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    try:
+        return {row["_id"]: row["n"] for row in store.collection(name).aggregate(pipeline)}
+    except PyMongoError as error:
+        raise store.explain(error) from error
