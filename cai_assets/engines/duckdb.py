@@ -7,6 +7,7 @@ needs more than paths (S3) hands in a `prepare` hook.
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from cai_assets.engines.models import Model, TablePath
-from cai_assets.failures import PermanentError, TransientError
+from cai_assets.failures import CaiError, PermanentError, TransientError
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
@@ -195,19 +196,23 @@ class DuckDBEngine:
     def _explained(self, what: str) -> Iterator[None]:
         try:
             yield
-        except duckdb.OutOfMemoryException as error:
-            raise EngineError(
-                f"{what}: out of memory at DUCKDB_MEMORY_LIMIT={self.memory_limit or '80%'}, spilling to "
-                f"{self.temp_directory}; raise the limit, lower PROCESSING_THREADS or take fewer days at "
-                f"once: {error}"
-            ) from error
-        except duckdb.HTTPException as error:
-            # A refusal (4xx) stays one; a server in trouble may recover.
-            if 400 <= int(getattr(error, "status_code", 0) or 0) < 500:
-                raise EngineError(f"{what}: DuckDB says: {error}") from error
-            raise TransientError(f"{what}: DuckDB says: {error}") from error
-        except duckdb.Error as error:
-            raise EngineError(f"{what}: DuckDB says: {error}") from error
+        except CaiError:
+            raise
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            # While rows are streamed DuckDB's errors arrive as OSError, their text unchanged.
+            text = str(error)
+            if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory Error"):
+                raise EngineError(
+                    f"{what}: out of memory at DUCKDB_MEMORY_LIMIT={self.memory_limit or '80%'}, spilling to "
+                    f"{self.temp_directory}; raise the limit, lower PROCESSING_THREADS or take fewer days at "
+                    f"once: {text}"
+                ) from error
+            # A server's refusal (4xx) stays one; a server in trouble may recover.
+            if (isinstance(error, duckdb.HTTPException) or text.startswith("HTTP Error")) and not re.search(
+                r"\b(HTTP|code:?|error)\W*4\d\d\b", text
+            ):
+                raise TransientError(f"{what}: DuckDB says: {text}") from error
+            raise EngineError(f"{what}: DuckDB says: {text}") from error
 
     def _checked(
         self,
