@@ -279,7 +279,8 @@ class EmbeddedStack:
                 self._heal()
                 self._watchdog = Watchdog()
                 self._start_servers()
-            self._offer_folders()
+            self.environment |= kept_here(self.home, self._settings)
+            prepare_dagster_home(self.home)
             self._write_state()
             self._before = activate(self.environment)
         except BaseException:
@@ -394,25 +395,6 @@ class EmbeddedStack:
                     self.environment[name] = value
             self.started.append("the sandbox's NocoDB" if own_dify else "the sandbox's NocoDB and Dify")
 
-    def _offer_folders(self) -> None:
-        """Where this home's things are kept, unless the environment says so."""
-        given = self._settings.model_fields_set
-        offers: dict[str, str] = {}
-        if "pseudonym_key" not in given:
-            offers["PSEUDONYM_KEY"] = pseudonym_key(self.home)
-        if needs_servers(self._settings):  # else everything is set by hand, and `dagster dev` sees the same
-            offers["PARQUET_BASE_DIR"] = str(self.home.lake)
-        if uses_sandbox(self._settings):
-            # In servers of one's own, sample data gets places of its own.
-            if "mongodb_uri" in given:
-                offers["MONGODB_DATABASE"] = f"{self._settings.mongodb_database}_{self.home.path.name}"
-            if self._settings.s3_enabled:
-                offers["S3_PREFIX"] = f"{self._settings.s3_prefix}/{self.home.path.name}"
-        for name, value in offers.items():
-            if name.lower() not in given:
-                self.environment[name] = value
-        self.environment["DAGSTER_HOME"] = str(prepare_dagster_home(self.home))
-
     def _write_state(self) -> None:
         if self._lock is not None:
             state = Running(
@@ -440,12 +422,36 @@ def activate(environment: Mapping[str, str | None]) -> dict[str, str | None]:
     return before
 
 
-def prepare_dagster_home(home: Home) -> Path:
-    """Dagster's instance folder with its `dagster.yaml`; one named by DAGSTER_HOME is left as it is."""
+def kept_here(home: Home, settings: Settings) -> dict[str, str]:
+    """Variables that say where this home's things are kept, unless the settings say so.
+
+    Reading them needs no server: the lake and Dagster's instance are files (or the user's own servers).
+    """
+    given = settings.model_fields_set
+    offers: dict[str, str] = {}
+    if "pseudonym_key" not in given and home.path.is_dir():
+        offers["PSEUDONYM_KEY"] = pseudonym_key(home)
+    if needs_servers(settings):  # else everything is set by hand, and `dagster dev` sees the same
+        offers["PARQUET_BASE_DIR"] = str(home.lake)
+    if uses_sandbox(settings):
+        # In servers of one's own, sample data gets places of its own.
+        if "mongodb_uri" in given:
+            offers["MONGODB_DATABASE"] = f"{settings.mongodb_database}_{home.path.name}"
+        if settings.s3_enabled:
+            offers["S3_PREFIX"] = f"{settings.s3_prefix}/{home.path.name}"
+    offered = {name: value for name, value in offers.items() if name.lower() not in given}
+    return offered | {"DAGSTER_HOME": str(dagster_home(home))}
+
+
+def dagster_home(home: Home) -> Path:
+    """The folder of Dagster's instance."""
     given = HomeSettings().dagster_home
-    if given is not None:
-        return given.expanduser().resolve()
-    home.dagster.mkdir(parents=True, exist_ok=True)
-    template = files("cai_assets").joinpath("templates/dagster.yaml").read_text(encoding="utf-8")
-    (home.dagster / "dagster.yaml").write_text(template, encoding="utf-8")
-    return home.dagster
+    return given.expanduser().resolve() if given is not None else home.dagster
+
+
+def prepare_dagster_home(home: Home) -> None:
+    """Make the instance's folder with its `dagster.yaml`; one named by DAGSTER_HOME is left as it is."""
+    if HomeSettings().dagster_home is None:
+        home.dagster.mkdir(parents=True, exist_ok=True)
+        template = files("cai_assets").joinpath("templates/dagster.yaml").read_text(encoding="utf-8")
+        (home.dagster / "dagster.yaml").write_text(template, encoding="utf-8")

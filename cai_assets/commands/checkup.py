@@ -1,0 +1,376 @@
+"""What `cai doctor` looks at: one function a subject, each giving findings. Nothing is printed here."""
+
+import difflib
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import SecretStr
+
+from cai_assets.failures import CaiError
+from cai_assets.settings import Settings
+from cai_assets.stack import MIN_FREE_BYTES, Home, HomeSettings, StackError, check_disk
+
+Status = Literal["ok", "warn", "fail"]
+
+PREFIXES = ("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "DUCKDB_", "CAI_", "REPORT_", "PARTITION_")
+HIDDEN = "********"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what, in a word or two.
+        status: ok; warn (works, but a person should look); fail (does not work).
+        text: what was found; never a secret.
+        mend: what to do, where something is to be done.
+    """
+
+    subject: str
+    status: Status
+    text: str
+    mend: str = ""
+
+
+class Secrets:
+    """The values that must not be printed, whoever wrote them into a message."""
+
+    def __init__(self, settings: Settings) -> None:
+        values = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
+        # A password inside an address is a secret of its own: scheme://user:password@host.
+        passwords = [value.partition("://")[2].rpartition("@")[0].partition(":")[2] for value in values]
+        self._values = sorted({*values, *passwords} - {""}, key=len, reverse=True)
+
+    def hide(self, text: str) -> str:
+        """The text with asterisks in place of secrets."""
+        for value in self._values:
+            text = text.replace(value, HIDDEN)
+        return text
+
+    def clean(self, finding: Finding) -> Finding:
+        """The finding without secrets."""
+        return replace(finding, text=self.hide(finding.text), mend=self.hide(finding.mend))
+
+
+def python_and_machine() -> Iterator[Finding]:
+    """The interpreter and the operating system."""
+    version = platform.python_version()
+    fits = sys.version_info < (3, 14)
+    yield Finding(
+        "Python",
+        "ok" if fits else "warn",
+        f"{version}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "" if fits else "The embedded database has no wheel for it: use 3.11 to 3.13, or set MONGODB_URI.",
+    )
+
+
+def settings_set(settings: Settings) -> Iterator[Finding]:
+    """Which variables are set, what does not go together, and names that nothing reads."""
+    given = sorted(settings.model_fields_set)
+    shown = ", ".join(f"{name.upper()}={_printed(getattr(settings, name))}" for name in given)
+    yield Finding("Settings", "ok", shown or "none set: everything is embedded, over sample conversations")
+    for needed, because in (
+        ("nocodb_base_url", ("nocodb_api_token", "nocodb_project_id")),
+        ("dify_base_url", ("dify_translation_api_key", "dify_category_api_key")),
+    ):
+        present = [name.upper() for name in because if name in given]
+        if present and needed not in given:
+            yield Finding(
+                "Settings",
+                "warn",
+                f"{' and '.join(present)} set without {needed.upper()}, so not used",
+                f"Set {needed.upper()}.",
+            )
+    yield from _unknown_names()
+
+
+def _printed(value: Any) -> str:
+    return HIDDEN if isinstance(value, SecretStr) else str(value)
+
+
+def _unknown_names() -> Iterator[Finding]:
+    from dotenv import dotenv_values
+
+    known = {name.upper() for kind in (Settings, HomeSettings) for name in kind.model_fields}
+    written = {name.upper() for name in dotenv_values(".env")}
+    in_environment = {name for name in os.environ if name.startswith(PREFIXES)}
+    for name in sorted((written | in_environment) - known):
+        close = difflib.get_close_matches(name, known, n=1)
+        yield Finding(
+            "Settings",
+            "warn",
+            f"{name} is set, but nothing reads a variable of that name",
+            f"Did you mean {close[0]}?" if close else "See .env.example for the names.",
+        )
+
+
+def time_zone(settings: Settings) -> Iterator[Finding]:
+    """The zone of the days, and the first day."""
+    from cai_assets.partitions import DAILY
+
+    first, last = DAILY.get_first_partition_key(), DAILY.get_last_partition_key()
+    yield Finding("Time zone", "ok", f"days of {settings.report_timezone}, {first} to {last}")
+
+
+def disk(home: Home) -> Iterator[Finding]:
+    """Room for the stack, the lake and what DuckDB spills."""
+    free = check_disk(home.path, needed=0)
+    enough = free >= MIN_FREE_BYTES
+    yield Finding(
+        "Disk",
+        "ok" if enough else "fail",
+        f"{free / 1024**3:.1f} GiB free at {home.path}",
+        "" if enough else "Free some space, or set CAI_HOME to a folder on another disk: 1 GiB is needed.",
+    )
+
+
+def port(number: int, ui: str | None) -> Iterator[Finding]:
+    """Whether the UI's usual port is free."""
+    from cai_assets.commands.up import check_port
+
+    if ui is not None:
+        yield Finding("Port", "ok", f"the UI runs at {ui}")
+        return
+    try:
+        check_port(number)
+    except StackError as error:
+        yield Finding("Port", "warn", str(error))
+    else:
+        yield Finding("Port", "ok", f"{number} is free for `cai up`")
+
+
+def source(settings: Settings, *, sandbox: bool) -> Iterator[Finding]:
+    """Connection, token, tables, columns and counts of the source."""
+    from cai_assets.resources.source import open_source
+
+    with closing(open_source(settings)) as opened:
+        report = opened.check()
+    kind = "sandbox in place of NocoDB" if sandbox else {"nocodb": "NocoDB", "files": "files"}[report.kind]
+    details = "".join(f", {name} {value}" for name, value in report.details.items())
+    yield Finding(
+        "Source",
+        "ok",
+        f"{kind} at {report.address}{details}",
+        "For your own conversations set NOCODB_BASE_URL, or SOURCE=files." if sandbox else "",
+    )
+    for table in report.tables:
+        empty = table.rows == 0
+        absent = f"; optional columns it lacks: {', '.join(table.absent)}" if table.absent else ""
+        yield Finding(
+            f"  {table.name}",
+            "warn" if empty else "ok",
+            f"{table.origin}: {table.rows:,} rows, {len(table.mapped)} columns read{absent}",
+            "There is nothing to materialise." if empty else "",
+        )
+    for warning in report.warnings:
+        yield Finding("  rows", "warn", warning)
+
+
+def mongo(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
+    """Connection, version, transactions, rights to write."""
+    from cai_assets.resources.mongo import MongoStore
+
+    with MongoStore.from_settings(settings) as store:
+        version = store.client.server_info()["version"]
+        where = ", ".join(sorted(f"{host}:{number}" for host, number in store.client.nodes))
+        counted = {
+            name: store.collection(name).estimated_document_count() for name in ("conversations", "messages")
+        }
+        transactions = store.transactions
+    kind = f"embedded SecantusDB (speaks MongoDB {version})" if embedded else f"MongoDB {version}"
+    yield Finding(
+        "MongoDB",
+        "ok",
+        f"{kind} at {where}, database {settings.mongodb_database}: "
+        + ", ".join(f"{count:,} {name}" for name, count in counted.items()),
+        "Beta, one node: set MONGODB_URI for production." if embedded else "",
+    )
+    yield Finding(
+        "  transactions",
+        "ok" if transactions else "warn",
+        "yes: a batch is written whole or not at all"
+        if transactions
+        else "none: the server is no replica set",
+        "" if transactions else "A crash can leave half a batch until the next run; make it a replica set.",
+    )
+
+
+def dify(settings: Settings, *, sandbox: bool) -> Iterator[Finding]:
+    """Both keys, by what the server says of the app behind each, and the inputs it declares."""
+    from cai_assets.domain import workflows
+
+    wanted: Mapping[str, tuple[SecretStr | None, str, set[str]]] = {
+        "translation": (
+            settings.dify_translation_api_key,
+            "DIFY_TRANSLATION_API_KEY",
+            {workflows.TRANSLATION_TEXT, workflows.TRANSLATION_SOURCE, workflows.TRANSLATION_TARGET},
+        ),
+        "categories": (
+            settings.dify_category_api_key,
+            "DIFY_CATEGORY_API_KEY",
+            {workflows.CATEGORY_TRANSCRIPT, workflows.CATEGORY_NAMES},
+        ),
+    }
+    for purpose, (key, variable, inputs) in wanted.items():
+        if settings.dify_base_url is None or key is None:
+            missing = "DIFY_BASE_URL" if settings.dify_base_url is None else variable
+            yield Finding(
+                f"Dify, {purpose}",
+                "warn",
+                f"{missing} is not set: skipped",
+                f"Set {missing} to have it done.",
+            )
+            continue
+        where = "sandbox in place of Dify" if sandbox else f"Dify at {settings.dify_base_url}"
+        look = partial(_app, settings, key, purpose, inputs, where)
+        yield from guarded(f"Dify, {purpose}", look)
+
+
+def _app(settings: Settings, key: SecretStr, purpose: str, inputs: set[str], where: str) -> Iterator[Finding]:
+    from cai_assets.resources.dify import DifyClient
+
+    subject = f"Dify, {purpose}"
+    assert settings.dify_base_url is not None  # noqa: S101  asked by the caller
+    with DifyClient(settings.dify_base_url, key, max_retries=0) as client:
+        info = client.info()
+        form = {field.variable: field for field in client.form()}
+    mode = info.get("mode")
+    if mode != "workflow":
+        yield Finding(
+            subject, "fail", f"{where}: the key's app is a {mode!r} app", "Use the key of a workflow app."
+        )
+        return
+    absent = sorted(inputs - set(form))
+    foreign = sorted(name for name, field in form.items() if field.required and name not in inputs)
+    if absent or foreign:
+        parts = [f"it does not declare {', '.join(absent)}"] if absent else []
+        parts += [f"it requires {', '.join(foreign)}, which is never sent"] if foreign else []
+        yield Finding(
+            subject,
+            "fail",
+            f"{where}, app {info.get('name')!r}: {'; '.join(parts)}",
+            f"Let its Start node declare exactly {', '.join(sorted(inputs))}.",
+        )
+        return
+    yield Finding(subject, "ok", f"{where}, app {info.get('name')!r}, inputs {', '.join(sorted(form))}")
+
+
+def store(settings: Settings) -> Iterator[Finding]:
+    """The lake's place: a probe is written, read and deleted."""
+    from cai_assets.resources.object_store import ObjectStore
+
+    found = ObjectStore.from_settings(settings).check()
+    free = ""
+    if not settings.s3_enabled:
+        free = f", {shutil.disk_usage(settings.parquet_base_dir).free / 1024**3:.1f} GiB free"
+    yield Finding("Lake", "ok", f"{found}{free}")
+
+
+def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
+    """The key of the hashes that stand for users."""
+    key = settings.pseudonym_key
+    own = (
+        home.key_file.is_file()
+        and key is not None
+        and home.key_file.read_text("ascii").strip() == (key.get_secret_value())
+    )
+    if key is None:
+        yield Finding(
+            "User ids", "fail", "PSEUDONYM_KEY is not set", "Set it to 32 or more random characters."
+        )
+    elif own:
+        yield Finding(
+            "User ids",
+            "ok" if uses_sandbox_home(home) else "warn",
+            f"hashed with the key kept in {home.key_file}",
+            ""
+            if uses_sandbox_home(home)
+            else "Set PSEUDONYM_KEY, so that other machines make the same hashes.",
+        )
+    else:
+        weak = len(key.get_secret_value()) < 32
+        yield Finding(
+            "User ids",
+            "warn" if weak else "ok",
+            "hashed with PSEUDONYM_KEY" + (", which is shorter than 32 characters" if weak else ""),
+            "Short keys can be guessed; but another key makes other hashes, so change it with a new lake."
+            if weak
+            else "",
+        )
+
+
+def uses_sandbox_home(home: Home) -> bool:
+    """Whether a home is one of sample or seeded conversations."""
+    return home.path.name != "own"
+
+
+def dagster(home_variable: str | None) -> Iterator[Finding]:
+    """Dagster's instance and the code location."""
+    import dagster as dg
+
+    from cai_assets.definitions import defs
+
+    with dg.DagsterInstance.get() as instance:
+        runs = instance.get_runs_count()
+    graph = defs.resolve_asset_graph()
+    yield Finding(
+        "Dagster",
+        "ok",
+        f"{dg.__version__}, {len(graph.materializable_asset_keys)} assets, "
+        f"{len(graph.asset_check_keys)} checks, {runs:,} runs recorded in {home_variable}",
+    )
+
+
+def guarded(subject: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What a look finds; the platform's own errors and the system's are findings too."""
+    found: list[Finding] = []
+    try:
+        found.extend(look())
+    except (CaiError, OSError) as error:
+        found.append(Finding(subject, "fail", str(error)))
+    return found
+
+
+def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool) -> Iterator[Finding]:
+    """All that needs the servers, in the order of the graph.
+
+    Args:
+        settings: now in force, the stack's addresses included.
+        home: the stack's home.
+        given: names of the settings that were set by hand.
+        sandbox: whether conversations come from the sandbox.
+    """
+    embedded = "mongodb_uri" not in given
+    # Somebody waits for the answer: a server that is not there now is told at once, not after half a minute.
+    settings = settings.model_copy(update={"max_retries": 0})
+    looks: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
+        ("Source", lambda: source(settings, sandbox=sandbox)),
+        ("MongoDB", lambda: mongo(settings, embedded=embedded)),
+        ("Dify", lambda: dify(settings, sandbox=sandbox and "dify_base_url" not in given)),
+        ("Lake", lambda: store(settings)),
+        ("User ids", lambda: pseudonyms(settings, home)),
+        ("Dagster", lambda: dagster(os.environ.get("DAGSTER_HOME"))),
+    )
+    for subject, look in looks:
+        yield from guarded(subject, look)
+
+
+def before_start(settings: Settings, home: Home, ui: str | None) -> Iterator[Finding]:
+    """All that can be said without any server."""
+    looks: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
+        ("Python", python_and_machine),
+        ("Settings", lambda: settings_set(settings)),
+        ("Time zone", lambda: time_zone(settings)),
+        ("Disk", lambda: disk(home)),
+        ("Port", lambda: port(3000, ui)),
+    )
+    for subject, look in looks:
+        yield from guarded(subject, look)

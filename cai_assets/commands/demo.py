@@ -1,0 +1,114 @@
+"""`cai demo`: conversations end to end on this machine, and the reports they make."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cai_assets.commands.common import (
+    check_days,
+    console,
+    data_option,
+    day_option,
+    shown_path,
+    working_stack,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cai_assets.settings import Settings
+
+
+@click.command(
+    short_help="Sample conversations end to end, and their reports.",
+    epilog="""\b
+Examples:
+  cai demo                                     sample conversations in five languages
+  cai demo --data exports/may                  the two Parquet files in that folder
+  cai demo --days 3                            the first three days only
+  cai demo --from 2024-05-01 --to 2024-05-07
+"""
+)
+@data_option
+@click.option("--days", type=click.IntRange(min=1), help="Materialise so many days, from the first.")
+@day_option("from", "First local day.  [default: the first with conversations]")
+@day_option("to", "Last local day, included.  [default: the last with conversations]")
+@click.option("--verbose", is_flag=True, help="Show Dagster's own log as well.")
+@click.pass_context
+def demo(
+    ctx: click.Context,
+    data: Path | None,
+    days: int | None,
+    from_day: str | None,
+    to_day: str | None,
+    verbose: bool,
+) -> None:
+    """Materialise conversations through every layer and print the reports.
+
+    Starts what it needs on this machine, and stops it at the end; what was made stays. `cai up` then shows
+    it in the Dagster UI.
+    """
+    started = time.monotonic()
+    out = console()
+    with working_stack("demo", data, out) as (home, settings):
+        first, last = _range(settings, from_day, to_day, days)
+        chosen = check_days(first, last)
+        out.print(f"Materialising {len(chosen)} days, {first} to {last}, through every layer:")
+        good = _materialize(chosen, out, settings, verbose=verbose)
+        dashboard = _dashboard(settings)
+    out.print()
+    if dashboard is not None:
+        out.print(
+            f"  Dashboard    [bold cyan]{dashboard}[/bold cyan] (a page of its own: open it in a browser)"
+        )
+    option = f" --data {shown_path(data.resolve())}" if data else ""
+    variable = f" DATA={shown_path(data.resolve())}" if data else ""
+    out.print(f"  Dagster UI   [bold]make up{variable}[/bold], or [bold]cai up{option}[/bold]")
+    out.print(f"  Again        [bold]cai report{option}[/bold], [bold]cai status{option}[/bold]")
+    out.print(f"  Kept in      {shown_path(home.path)}")
+    out.print(
+        f"\nDone in {time.monotonic() - started:.0f} s." if good else "\n[red]Not everything worked.[/red]"
+    )
+    ctx.exit(0 if good else 1)
+
+
+def _range(settings: "Settings", first: str | None, last: str | None, days: int | None) -> tuple[str, str]:
+    """The days to materialise: what was asked for, else all that have conversations."""
+    from cai_assets.commands.runs import days_with_conversations
+    from cai_assets.partitions import days_between
+    from cai_assets.stack import StackError
+
+    if first is None or last is None:
+        found = days_with_conversations(settings)
+        if not found:
+            raise StackError("the source holds no conversations; `cai doctor` says what it looks at")
+        first, last = first or found[0], last or found[-1]
+        if first > last:
+            raise click.UsageError(f"conversations are there from {found[0]} to {found[-1]}")
+    if days is not None:
+        last = days_between(first, last)[:days][-1]
+    return first, last
+
+
+def _materialize(days: list[str], out: "Console", settings: "Settings", *, verbose: bool) -> bool:
+    from cai_assets.commands.reporting import missing_tables, print_reports, report_rows
+    from cai_assets.commands.runs import materialize_days, summary
+
+    outcomes = materialize_days(days, (), out, days_per_run=len(days), command="demo", verbose=verbose)
+    good = summary(outcomes, out)
+    if not missing_tables(settings):
+        print_reports(report_rows(settings, None, None), settings, out)
+    return good
+
+
+def _dashboard(settings: "Settings") -> str | None:
+    """Where the dashboard is, if it was made."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["reports", "dashboard"]))
+    materialization = event.asset_materialization if event else None
+    page = materialization.metadata.get("page") if materialization else None
+    return None if page is None else str(page.value)

@@ -1,0 +1,93 @@
+"""`cai doctor`: every setting and connection, and what to do about those that do not work."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, working_stack
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cai_assets.commands.checkup import Finding, Secrets
+    from cai_assets.settings import Settings
+
+MARKS = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]FAIL[/red]"}
+
+
+@click.command(
+    short_help="Check every setting and connection.",
+    epilog="""\b
+Examples:
+  cai doctor                 what works, what does not, what to do
+  cai doctor --json | jq '.[] | select(.status == "fail")'
+
+Exit code 1 when anything fails.
+"""
+)
+@data_option
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, data: Path | None, as_json: bool) -> None:
+    """Check every setting and connection, and say what to do."""
+    from dataclasses import asdict
+
+    from cai_assets.commands.checkup import Secrets
+    from cai_assets.settings import load_settings
+
+    out = console()
+    settings = load_settings()  # all wrong ones are told at once, in the error
+    findings = []
+    secrets = Secrets(settings)
+    for finding in _look(settings, data, out, quiet=as_json, secrets=secrets):
+        findings.append(finding)
+        if not as_json:
+            _print(finding, out)
+    failed = sum(finding.status == "fail" for finding in findings)
+    warned = sum(finding.status == "warn" for finding in findings)
+    if as_json:
+        click.echo(
+            json.dumps([asdict(finding) for finding in findings], indent=JSON_INDENT, ensure_ascii=False)
+        )
+    else:
+        out.print()
+        out.print(f"{len(findings)} looked at: {failed} failed, {warned} to look at.")
+    ctx.exit(1 if failed else 0)
+
+
+def _look(
+    settings: "Settings", data: Path | None, out: "Console", *, quiet: bool, secrets: "Secrets"
+) -> Iterator["Finding"]:
+    from cai_assets.commands.checkup import Finding, Secrets, before_start, everything
+    from cai_assets.failures import CaiError
+    from cai_assets.stack import choose_home, running_stack, uses_sandbox
+
+    home = choose_home(settings, data)
+    running = running_stack(home)
+    for finding in before_start(settings, home, running.ui if running else None):
+        yield secrets.clean(finding)
+    given, sandbox = set(settings.model_fields_set), uses_sandbox(settings)
+    try:
+        with working_stack("doctor", data, out, quiet=True) as (_, in_force):
+            hidden = Secrets(in_force)
+            for finding in everything(in_force, home, given=given, sandbox=sandbox):
+                yield hidden.clean(finding)
+    except CaiError as error:
+        yield secrets.clean(Finding("Stack", "fail", str(error)))
+
+
+def _print(finding: "Finding", out: "Console") -> None:
+    from rich.markup import escape
+    from rich.padding import Padding
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=4)
+    grid.add_column(width=16)
+    grid.add_column(overflow="fold")
+    text = escape(finding.text) + (f"\n[dim]→ {escape(finding.mend)}[/dim]" if finding.mend else "")
+    grid.add_row(MARKS[finding.status], finding.subject, text)
+    out.print(Padding(grid, (0, 0, 0, 0)))

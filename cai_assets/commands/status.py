@@ -1,0 +1,92 @@
+"""`cai status`: what is materialised, what is missing, which checks fail."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, kept_things, shown_path
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cai_assets.commands.records import Overview
+
+
+@click.command(
+    short_help="What is materialised, missing, failing.",
+    epilog="""\b
+Examples:
+  cai status
+  cai status --data exports/may
+  cai status --json | jq '.assets[] | select(.missing != [])'
+
+Exit code 1 when a check fails.
+"""
+)
+@data_option
+@json_option
+@click.pass_context
+def status(ctx: click.Context, data: Path | None, as_json: bool) -> None:
+    """Show days, rows and last run of every asset, and the checks that fail.
+
+    A day is missing when a neighbour in the graph has it. Needs no server.
+    """
+    from dataclasses import asdict
+
+    from cai_assets.stack import running_stack
+
+    with kept_things(data) as (home, settings):
+        from cai_assets.commands.records import overview
+
+        running = running_stack(home)
+        found = overview(settings)
+        if as_json:
+            shown = asdict(found) | {"home": str(home.path), "ui": running.ui if running else None}
+            click.echo(json.dumps(shown, indent=JSON_INDENT, ensure_ascii=False, default=str))
+        else:
+            out = console()
+            _print(found, out)
+            out.print()
+            out.print(f"Kept in {shown_path(home.path)}; ", end="")
+            if running is None:
+                out.print("no stack runs over it.")
+            else:
+                ui = f", the UI is at {running.ui}" if running.ui else ""
+                out.print(f"{running.owner.name} (process {running.owner.pid}) runs over it{ui}.")
+    ctx.exit(1 if found.failing_checks else 0)
+
+
+def _print(found: "Overview", out: "Console") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if found.first_day is None:
+        out.print("No day was materialised yet.")
+    else:
+        out.print(f"Days from [bold]{found.first_day}[/bold] to [bold]{found.last_day}[/bold]")
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, justify in (
+        ("layer", "left"),
+        ("asset", "left"),
+        ("days", "right"),
+        ("missing", "right"),
+        ("rows", "right"),
+        ("last run", "left"),
+    ):
+        grid.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    layer = ""
+    for asset in found.assets:
+        days = "" if asset.days is None else f"{asset.days:,}"
+        missing = f"[yellow]{len(asset.missing)}[/yellow]" if asset.missing else ""
+        rows = "" if asset.rows is None else f"{asset.rows:,}"
+        last = f"{asset.last_run:%Y-%m-%d %H:%M:%S} UTC" if asset.last_run else "[yellow]never[/yellow]"
+        grid.add_row("" if asset.layer == layer else asset.layer, asset.name, days, missing, rows, last)
+        layer = asset.layer
+    out.print(grid)
+    out.print()
+    for text in found.failing_checks:
+        out.print(f"[red]✗[/red] check {escape(text)}")
+    never = f", {found.checks_never_run} never run" if found.checks_never_run else ""
+    out.print(f"{found.checks_passing} checks pass, {len(found.failing_checks)} fail{never}.")
