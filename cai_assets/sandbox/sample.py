@@ -59,6 +59,9 @@ _RETURNING = 0.12  # conversations begun by a user whose last one ended within t
 
 _CHANNELS = (("web_chat", 0.5), ("whatsapp", 0.25), ("app", 0.15), ("email", 0.1))
 _LANGUAGES = (("en", 0.3), ("de", 0.22), ("fr", 0.12), ("es", 0.12), ("pt", 0.06), ("ja", 0.09), ("ar", 0.09))
+_LANGUAGE_BOUNDS = tuple(accumulate(share for _, share in _LANGUAGES[:-1]))
+_MASK = 2**64 - 1
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15  # its fraction, of 2**64
 _USERS_PER_DAILY_CONVERSATION = 6
 _CONVERSATIONS_PER_AGENT = 6  # a day
 _TESTERS = 3
@@ -187,7 +190,7 @@ class _Day:
                 agents=self._draw_agents(),
                 bot=Person(f"bot_{channels[number]}", "Bot"),
                 channel=channels[number],
-                language=_share(_LANGUAGES, scramble(user * 2 + 1)),
+                language=_language(user),
                 topic=dice.pick(self.book.topics),
                 course=courses[number],
                 aftermath=aftermaths[number],
@@ -232,11 +235,11 @@ def _midnight(day: date, zone: ZoneInfo) -> int:
     return int(datetime.combine(day, time(), zone).astimezone(UTC).timestamp())
 
 
-def _share(shares: tuple[tuple[str, float], ...], number: int) -> str:
-    """The value whose share of all 64-bit numbers holds the number."""
-    place = number / 2**64
-    for value, share in shares:
-        place -= share
-        if place < 0:
-            return value
-    return shares[-1][0]
+def _language(user: int) -> str:
+    """The language of a user, for good. Any few successive users already hold every language in its share.
+
+    Multiples of the golden ratio spread evenly; by a plain hash the handful of users who come most often
+    would decide how much of a small sample is in which language.
+    """
+    place = ((user + 1) * _GOLDEN_RATIO & _MASK) / _MASK
+    return _LANGUAGES[bisect_right(_LANGUAGE_BOUNDS, place)][0]
