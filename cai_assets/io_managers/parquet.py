@@ -1,0 +1,177 @@
+"""The IO manager of every Parquet table: assets return Arrow data and get files, a dataset or a table.
+
+It turns Dagster's partitions into the table's, and what the lake did into metadata. Files and transactions
+are `resources.storage`'s.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from cai_assets.failures import PermanentError
+from cai_assets.resources.object_store import ObjectStore
+from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.storage import WHOLE, Commit, LakeFiles, LakeTable, Staged
+from cai_assets.schemas.base import Table
+
+ALLOW_MISSING = "allow_missing"
+"""Input metadata: `dg.AssetIn(metadata={ALLOW_MISSING: True})` reads missing partitions as empty ones."""
+
+
+class ParquetIOManager(dg.IOManager):
+    """Keeps an asset's output as the Delta table declared for its key.
+
+    Outputs: `pa.Table`, `pa.RecordBatch`, `pa.RecordBatchReader`, a list or generator of them, or `Staged`
+    (files that workers wrote, to be committed here). Exactly the partitions of the run are replaced; one
+    without rows is there and empty afterwards. An unpartitioned asset replaces its whole table.
+
+    Inputs, by annotation: `LakeFiles` (also where there is none), `pa.dataset.Dataset`, `pa.Table`. A
+    partitioned consumer gets the partitions its own map to, and a missing one is an error; an unpartitioned
+    consumer gets all that there are.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        tables: Mapping[tuple[str, str], Table] | Iterable[Table],
+        spec: ParquetSpec | None = None,
+    ) -> None:
+        """Make the manager of these tables.
+
+        Args:
+            store: where the tables live.
+            tables: the declarations, by `(layer, name)` or as they are.
+            spec: how files are written; the settings' defaults if not given.
+        """
+        self._store = store
+        declared = tables.values() if isinstance(tables, Mapping) else tables
+        self._tables = {table.path: table for table in declared}
+        self._spec = spec
+
+    def table(self, key: dg.AssetKey) -> LakeTable:
+        """The lake table of an asset.
+
+        Raises:
+            PermanentError: no table is declared under the key.
+        """
+        layer, name = key.path if len(key.path) == 2 else ("", "")
+        declared = self._tables.get((layer, name))
+        if declared is None:
+            raise PermanentError(
+                f"asset {key.to_user_string()}: no Parquet table is declared under this key; declare it in "
+                "cai_assets/schemas or give the asset another io_manager_key"
+            )
+        return LakeTable(self._store, declared, self._spec)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Replace the output's partitions and log what that did as metadata.
+
+        Raises:
+            PermanentError, TransientError: as `LakeTable.replace`.
+        """
+        lake_table = self.table(context.asset_key)
+        if obj is None:
+            raise PermanentError(f"asset {context.asset_key.to_user_string()} returned None, not Arrow data")
+        partitions = list(context.asset_partition_keys) if context.has_asset_partitions else None
+        metadata = {"asset": context.asset_key.to_user_string(), "run_id": context.run_id}
+        if isinstance(obj, Staged):
+            _same_partitions(context.asset_key, obj, partitions)
+            commit = lake_table.commit(obj, metadata=metadata)
+        else:
+            commit = lake_table.replace(partitions, obj, metadata=metadata)
+        context.add_output_metadata(_metadata(lake_table, commit))
+        if partitions is not None:
+            _add_partition_rows(context, commit)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Load what the input's annotation asks for.
+
+        Raises:
+            PermanentError: a partition is missing, or the annotation is none of those known.
+        """
+        lake_table = self.table(context.asset_key)
+        allow_missing = bool((context.definition_metadata or {}).get(ALLOW_MISSING, False))
+        partitions = _wanted_partitions(context)
+        if not allow_missing:
+            _refuse_missing(lake_table, partitions)
+        selected = lake_table.select(partitions)
+        wanted = context.dagster_type.typing_type
+        if wanted in (Any, None, LakeFiles):
+            return selected
+        if wanted is pa.Table:
+            return selected.to_table()
+        if isinstance(wanted, type) and issubclass(wanted, pads.Dataset):
+            return selected.dataset()
+        raise PermanentError(
+            f"input {context.name}: cannot load a table as {wanted}; annotate it as LakeFiles, "
+            "pyarrow.dataset.Dataset or pyarrow.Table"
+        )
+
+
+def _same_partitions(key: dg.AssetKey, staged: Staged, partitions: Sequence[str] | None) -> None:
+    if partitions is not None and set(staged.parts) != set(partitions):
+        differing = sorted(set(staged.parts) ^ set(partitions))
+        raise PermanentError(
+            f"asset {key.to_user_string()}: staged files and the run differ in partitions {differing[:5]}"
+        )
+
+
+def _wanted_partitions(context: dg.InputContext) -> list[str] | None:
+    """The partitions to load; None for all that are there, for a consumer without partitions of its own."""
+    if not context.has_asset_partitions:
+        return None
+    try:
+        consumer = context.step_context.entity_partitions_def
+    except dg.DagsterInvariantViolationError:  # a context built by hand has no step: its keys are meant
+        return list(context.asset_partition_keys)
+    return None if consumer is None else list(context.asset_partition_keys)
+
+
+def _refuse_missing(lake_table: LakeTable, partitions: Sequence[str] | None) -> None:
+    key = "/".join(lake_table.table.path)
+    if partitions is None:
+        if not lake_table.exists():
+            raise PermanentError(f"{key} was never materialised; materialise it first")
+        return
+    missing = lake_table.missing(partitions)
+    if missing:
+        named = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        raise PermanentError(
+            f"{key} lacks partitions {named}; materialise {key} for them first, or let the input have "
+            f"metadata {{{ALLOW_MISSING!r}: True}} to read them as empty"
+        )
+
+
+def _metadata(lake_table: LakeTable, commit: Commit) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/uri": lake_table.uri,
+        "delta_version": commit.version,
+        "files": commit.files,
+        "bytes": commit.bytes,
+        "partitions_changed": len(commit.changed) + len(commit.removed),
+        "partitions_unchanged": len(commit.unchanged),
+    }
+    if lake_table.table.partition_by != "partition":
+        metadata["dagster/row_count"] = commit.row_count
+    return metadata
+
+
+def _add_partition_rows(context: dg.OutputContext, commit: Commit) -> None:
+    """Log each partition's own rows, which the UI plots over the partitions.
+
+    Output metadata would give every partition of a range the same number; metadata of the step can name one.
+    """
+    if len(commit.rows) == 1:
+        context.add_output_metadata({"dagster/partition_row_count": commit.row_count})
+        return
+    try:
+        step = context.step_context
+    except dg.DagsterInvariantViolationError:  # a context built by hand: only the sum can be told
+        context.add_output_metadata({"dagster/row_count": commit.row_count})
+        return
+    for partition, rows in commit.rows.items():
+        if partition != WHOLE:
+            step.add_asset_metadata({"dagster/partition_row_count": rows}, context.asset_key, partition)

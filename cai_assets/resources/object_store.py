@@ -1,0 +1,316 @@
+"""Where the lake's bytes are: what a store can do, and the one on a local disk.
+
+The store knows folders, files, their durability and what their errors mean. The one on S3 is in `s3`; which
+files of a table count is `storage`'s.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.fs as pafs
+from typing_extensions import override
+
+from cai_assets.failures import CaiError, PermanentError, TransientError
+from cai_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+# A spool folder younger than this is never swept: its owner may not have locked it yet.
+_SPOOL_GRACE_S = 60.0
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class ObjectStore(ABC):
+    """A place for tables: a folder of a disk or a prefix of a bucket.
+
+    Paths of files are relative to their table's folder, with slashes. A store can be sent to another process.
+
+    Attributes:
+        workers: files that may be on their way to the store at once.
+    """
+
+    workers: int
+
+    @staticmethod
+    def from_settings(settings: Settings) -> "ObjectStore":
+        """The store the settings name: S3 where S3_ENABLED, else the folder PARQUET_BASE_DIR.
+
+        Nothing is touched yet; `check` does that.
+
+        Raises:
+            PermanentError: the settings cannot make a store.
+        """
+        if settings.s3_enabled:
+            from cai_assets.resources.s3 import S3Store  # boto3 takes 0.3 s to import
+
+            return S3Store.from_settings(settings)
+        return LocalStore(settings.parquet_base_dir, workers=settings.io_workers)
+
+    @abstractmethod
+    def uri(self, layer: str, name: str) -> str:
+        """Address of a table's folder for people and for Delta: file:// or s3://."""
+
+    @abstractmethod
+    def location(self, layer: str, name: str, path: str = "") -> str:
+        """What engines open: an absolute path or an s3:// address, never percent-encoded."""
+
+    @abstractmethod
+    def storage_options(self) -> dict[str, str]:
+        """Options of delta-rs; they may hold credentials and are made anew for each use."""
+
+    @abstractmethod
+    def filesystem(self) -> pafs.FileSystem:
+        """The pyarrow file system that opens `native_path` of this store's locations."""
+
+    @abstractmethod
+    def native_path(self, location: str) -> str:
+        """A location as `filesystem` wants it."""
+
+    @abstractmethod
+    def publish(self, spooled: Path, layer: str, name: str, path: str) -> None:
+        """Put a spooled file in its final place; the whole file is there or nothing of it."""
+
+    @abstractmethod
+    def settle(self, layer: str, name: str, paths: Sequence[str]) -> None:
+        """Return when the names of published files survive a loss of power (their bytes do already)."""
+
+    @abstractmethod
+    def flush(self, layer: str, name: str, path: str) -> None:
+        """Return when one file that something else wrote, and its name, survive a loss of power."""
+
+    @abstractmethod
+    def read(self, layer: str, name: str, path: str) -> bytes:
+        """All bytes of one small file."""
+
+    @abstractmethod
+    def delete(self, layer: str, name: str, path: str) -> None:
+        """Remove one file; it is no error if it is not there."""
+
+    @abstractmethod
+    def check(self) -> str:
+        """Write, read and delete a probe.
+
+        Returns:
+            a line for people: where the store is.
+
+        Raises:
+            PermanentError: saying what is wrong and how to mend it.
+        """
+
+    @abstractmethod
+    def explain(self, error: Exception, doing: str) -> CaiError | None:
+        """The platform's error for what a library raised, or None where it is no matter of the store."""
+
+    @abstractmethod
+    def duckdb_setup(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        """Make a DuckDB connection able to open this store's locations with `read_parquet`."""
+
+    @abstractmethod
+    def _spool_base(self) -> Path:
+        """Folder for files on their way; on the disk of the store where it has one."""
+
+    @contextlib.contextmanager
+    def errors(self, doing: str) -> Iterator[None]:
+        """Turn the libraries' errors inside into `PermanentError` or `TransientError` where they are known.
+
+        Args:
+            doing: what is done, as "writing lake.messages".
+        """
+        try:
+            yield
+        except CaiError:
+            raise
+        except Exception as error:
+            known = self.explain(error, doing)
+            if known is None:
+                raise
+            raise known from error
+
+    @contextlib.contextmanager
+    def spool(self) -> Iterator[Path]:
+        """A local folder of one's own for files being written; removed at the end.
+
+        Folders that a killed process left behind are removed too: their lock is free.
+        """
+        base = self._spool_base()
+        with self.errors("making a folder for files on their way"):
+            base.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _sweep(base)
+            folder = base / uuid.uuid4().hex
+            folder.mkdir(mode=0o700)
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+class LocalStore(ObjectStore):
+    """Tables in the folder `<base>/<layer>/<name>` of a POSIX file system."""
+
+    def __init__(self, base: Path, *, workers: int = 1) -> None:
+        """Name the folder; nothing is touched yet.
+
+        Args:
+            base: made when first needed; a relative one is below the working directory.
+            workers: files synced to disk at once.
+
+        Raises:
+            PermanentError: the path holds a `%`, which Delta's library decodes once too often.
+        """
+        self.base = base.expanduser().absolute()
+        self.workers = workers
+        if "%" in str(self.base):
+            raise PermanentError(f"PARQUET_BASE_DIR: {self.base} holds a '%'; choose a path without")
+
+    def __repr__(self) -> str:
+        return f"LocalStore({str(self.base)!r})"
+
+    @override
+    def uri(self, layer: str, name: str) -> str:
+        return (self.base / layer / name).as_uri()
+
+    @override
+    def location(self, layer: str, name: str, path: str = "") -> str:
+        return str(self.base / layer / name / path)
+
+    @override
+    def storage_options(self) -> dict[str, str]:
+        return {}
+
+    @override
+    def filesystem(self) -> pafs.FileSystem:
+        return pafs.LocalFileSystem()
+
+    @override
+    def native_path(self, location: str) -> str:
+        return location
+
+    @override
+    def publish(self, spooled: Path, layer: str, name: str, path: str) -> None:
+        target = Path(self.location(layer, name, path))
+        with self.errors(f"writing {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _fsync(spooled)
+            spooled.replace(target)
+
+    @override
+    def settle(self, layer: str, name: str, paths: Sequence[str]) -> None:
+        root = Path(self.location(layer, name))
+        folders = {(root / path).parent for path in paths} | {root}
+        with self.errors(f"writing {root}"):
+            for folder in sorted(folders):
+                _fsync(folder)
+
+    @override
+    def flush(self, layer: str, name: str, path: str) -> None:
+        target = Path(self.location(layer, name, path))
+        with self.errors(f"writing {target}"):
+            _fsync(target)
+            _fsync(target.parent)
+
+    @override
+    def read(self, layer: str, name: str, path: str) -> bytes:
+        source = Path(self.location(layer, name, path))
+        with self.errors(f"reading {source}"):
+            return source.read_bytes()
+
+    @override
+    def delete(self, layer: str, name: str, path: str) -> None:
+        target = Path(self.location(layer, name, path))
+        with self.errors(f"deleting {target}"):
+            target.unlink(missing_ok=True)
+
+    @override
+    def check(self) -> str:
+        probe = self.base / f".probe-{uuid.uuid4().hex}"
+        with self.errors("checking PARQUET_BASE_DIR"):
+            self.base.mkdir(parents=True, exist_ok=True)
+            try:
+                probe.write_bytes(b"probe")
+                _fsync(probe)
+                if probe.read_bytes() != b"probe":
+                    raise PermanentError(f"{self.base}: a file read back is not what was written")
+            finally:
+                probe.unlink(missing_ok=True)
+        return f"local disk {self.base} ({_free(self.base)} free)"
+
+    @override
+    def explain(self, error: Exception, doing: str) -> CaiError | None:
+        number = error.errno if isinstance(error, OSError) else None
+        text = str(error)
+        if number in _NO_SPACE or "No space left on device" in text or "Disk quota exceeded" in text:
+            return PermanentError(
+                f"{doing}: the disk of {self.base} is full ({_free(self.base)} free); make room, or set "
+                "PARQUET_BASE_DIR to a larger disk"
+            )
+        if number in _NO_ACCESS or "Permission denied" in text or "Read-only file system" in text:
+            return PermanentError(
+                f"{doing}: {self.base} cannot be written ({text}); give this user the right to, or set "
+                "PARQUET_BASE_DIR to another folder"
+            )
+        if number in (errno.ENOTDIR, errno.EEXIST):
+            return PermanentError(f"{doing}: a file stands where a folder should be ({text})")
+        if number in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE):
+            return TransientError(f"{doing}: {text}")
+        return None
+
+    @override
+    def duckdb_setup(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        """Nothing to do: DuckDB opens local paths."""
+
+    @override
+    def _spool_base(self) -> Path:
+        return self.base / ".spool"
+
+
+def local_spool_base() -> Path:
+    """Where stores without a disk of their own spool: a folder of this user below TMPDIR."""
+    return Path(tempfile.gettempdir()) / f"cai-spool-{os.getuid()}"
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(base: Path) -> None:
+    for folder in base.iterdir():
+        try:
+            if time.time() - folder.stat().st_mtime < _SPOOL_GRACE_S:
+                continue
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # its owner has just finished
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue  # its owner is alive
+        finally:
+            os.close(lock)
+
+
+def _free(path: Path) -> str:
+    existing: Any = path
+    while not existing.exists():
+        existing = existing.parent
+    return f"{shutil.disk_usage(existing).free / 2**20:,.0f} MiB"

@@ -1,0 +1,480 @@
+"""Which files hold these partitions of a table, and: from now on, these files do.
+
+Every Parquet table is a Delta table in the store, `<base>/<layer>/<name>`. This module is the only one that
+knows Delta: it stages files, commits them in one transaction, and lists them for whoever reads. How bytes get
+to a disk or a bucket is in `object_store` and `s3`, how they are written in `parquet_writer`.
+
+The log declares every column as nullable, because a column that is added later is null in the older files;
+that no null stands where the declaration allows none is held by the writer.
+"""
+
+import contextlib
+import json
+import random
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, create_table_with_add_actions
+
+from cai_assets.failures import PermanentError, TransientError
+from cai_assets.resources.arrow import ArrowData, batches_of, grouped_by
+from cai_assets.resources.object_store import LocalStore, ObjectStore
+from cai_assets.resources.parquet_writer import WHOLE, ParquetSpec, write_empty_part, write_parts
+from cai_assets.resources.staging import DataFile, Parts, Plan, Publisher, Staged, discard
+from cai_assets.schemas.base import Table
+
+__all__ = ["WHOLE", "Commit", "DataFile", "LakeFiles", "LakeTable", "LocalStore", "ObjectStore", "Staged"]
+
+# Writers of one day, or of days that are new to the table, are told to look again; each round one of them
+# gets through, so this many rounds serve as many writers even without luck.
+_COMMIT_ATTEMPTS: Final = 25
+_LONGEST_PAUSE_S: Final = 1.5
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a replacement did.
+
+    Attributes:
+        version: the table's version that holds it; the one that was there if nothing had to change.
+        rows: rows by partition, 0 for one that is there but empty; the key is `WHOLE` (empty text) for a
+            table without partitions.
+        changed: partitions whose files are new.
+        unchanged: partitions whose files were byte for byte the same already.
+        removed: partitions that are gone (only when the whole table is replaced).
+        files: files of the partitions named, after the commit.
+        bytes: size of these files.
+    """
+
+    version: int
+    rows: Mapping[str, int]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+    files: int
+    bytes: int
+
+    @property
+    def row_count(self) -> int:
+        """Rows of all partitions named."""
+        return sum(self.rows.values())
+
+
+@dataclass(frozen=True)
+class LakeFiles:
+    """The files that hold some partitions of a table at one version: what engines read.
+
+    The files are immutable and stay until LAKE_RETENTION_HOURS after they were replaced. The partition column
+    is in the files (`hive_partitioning=false`), and files older than a column lack it (`union_by_name=true`).
+
+    Attributes:
+        table: the declaration.
+        files: absolute paths or s3:// addresses; may be empty.
+        partitions: the partitions asked for in rising order; None for all.
+        store: where they are; `store.duckdb_setup(con)` lets DuckDB open them.
+        version: version of the Delta table; None if there is none yet.
+    """
+
+    table: Table
+    files: tuple[str, ...]
+    partitions: tuple[str, ...] | None
+    store: ObjectStore = field(repr=False)
+    version: int | None = None
+
+    def dataset(self) -> pads.Dataset:
+        """The files as a pyarrow dataset with the declared schema."""
+        schema = self.table.arrow_schema
+        if not self.files:
+            return pads.dataset(schema.empty_table())
+        paths = [self.store.native_path(file) for file in self.files]
+        return pads.dataset(paths, schema=schema, filesystem=self.store.filesystem(), format="parquet")
+
+    def to_table(self) -> pa.Table:
+        """All rows in memory, in the order of the files: partition by partition, as they were written."""
+        return self.dataset().to_table()
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    delta: DeltaTable
+    parts: Parts
+
+    @property
+    def version(self) -> int:
+        return int(self.delta.version())
+
+
+class LakeTable:
+    """One table of the lake: its files, and their replacement.
+
+    Readers see the table before or after a replacement, never between; a crash leaves it before. Writers of
+    different partitions do not wait for each other, and of several of one partition the last to commit wins
+    whole. Nothing is kept open between calls.
+    """
+
+    def __init__(self, store: ObjectStore, table: Table, spec: ParquetSpec | None = None) -> None:
+        """Name the table; nothing is touched yet.
+
+        Args:
+            store: where the table lives.
+            table: its declaration.
+            spec: how files are written; the settings' defaults if not given.
+        """
+        self.store = store
+        self.table = table
+        self.spec = spec or ParquetSpec()
+        self._title = f"{table.layer}.{table.name}"
+        self._log_schema = pa.schema([f.with_nullable(True) for f in table.arrow_schema])
+
+    @property
+    def uri(self) -> str:
+        """Address of the table's folder: file:// or s3://."""
+        return self.store.uri(self.table.layer, self.table.name)
+
+    # -- reading
+
+    def exists(self) -> bool:
+        """Whether the table was ever committed to."""
+        return self._snapshot() is not None
+
+    def version(self) -> int | None:
+        """Version of the table, counting from 0; None before the first commit."""
+        snapshot = self._snapshot()
+        return None if snapshot is None else snapshot.version
+
+    def partitions(self) -> list[str]:
+        """The partitions that are there, also empty ones, in rising order."""
+        return sorted(self._live())
+
+    def missing(self, partitions: Sequence[str]) -> list[str]:
+        """Those of `partitions` that were never materialised; an empty one is not missing."""
+        live = self._live()
+        return [partition for partition in partitions if partition not in live]
+
+    def row_counts(self, partitions: Sequence[str] | None = None) -> dict[str, int]:
+        """Rows by partition, from the log alone; a missing partition has no entry.
+
+        Args:
+            partitions: those wanted; None for all.
+        """
+        return {
+            partition: sum(file.rows for file in files)
+            for partition, files in sorted(self._live().items())
+            if partitions is None or partition in set(partitions)
+        }
+
+    def files(self, partitions: Sequence[str] | None = None) -> list[str]:
+        """Absolute paths or s3:// addresses of the files of these partitions (None: of all)."""
+        return list(self.select(partitions).files)
+
+    def dataset(self, partitions: Sequence[str] | None = None) -> pads.Dataset:
+        """These partitions (None: all) as a pyarrow dataset with the declared schema."""
+        return self.select(partitions).dataset()
+
+    def select(self, partitions: Sequence[str] | None = None) -> LakeFiles:
+        """The files of these partitions (None: of all) at the newest version.
+
+        A partition that is missing adds no file; `missing` names such.
+        """
+        snapshot = self._snapshot()
+        live = {} if snapshot is None else snapshot.parts
+        wanted = sorted(live) if partitions is None else sorted(set(partitions))
+        files = tuple(
+            self.store.location(self.table.layer, self.table.name, file.path)
+            for partition in wanted
+            for file in live.get(partition, ())
+        )
+        return LakeFiles(
+            table=self.table,
+            files=files,
+            partitions=None if partitions is None else tuple(wanted),
+            store=self.store,
+            version=None if snapshot is None else snapshot.version,
+        )
+
+    # -- writing
+
+    def replace(
+        self,
+        partitions: Sequence[str] | None,
+        data: ArrowData,
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Replace whole partitions by the rows of `data`, in one transaction.
+
+        A partition named without a row in `data` is there and empty afterwards. One whose new files are byte
+        for byte the old ones is left alone, and when that is true of all there is no commit.
+
+        Args:
+            partitions: the partitions to replace. None: the whole table, so that partitions without rows
+                in `data` go away; also for a table without partition column.
+            data: rows of these partitions and no other. A table is grouped by partition here; a stream
+                must come so. Within a partition the order is kept: sort by the table's key.
+            metadata: kept with the commit in the table's history (run id, asset).
+
+        Returns:
+            what changed.
+
+        Raises:
+            PermanentError: the data does not fit the declaration, rows belong to other partitions, the
+                declaration does not fit the table, or the store refuses.
+            TransientError: the store fails in a way that may pass, or too many others commit.
+        """
+        return self.commit(self.stage(partitions, data), metadata=metadata)
+
+    def stage(self, partitions: Sequence[str] | None, data: ArrowData) -> Staged:
+        """Write files that do not count yet; arguments and errors are those of `replace`."""
+        if self.table.partition_by is None:
+            if partitions:
+                raise PermanentError(
+                    f"table {self._title} has no partitions, so {list(partitions)} cannot be"
+                )
+            partitions = [WHOLE]
+        elif isinstance(data, pa.Table):
+            data = grouped_by(data, self.table.partition_by)
+        wanted = None if partitions is None else set(partitions)
+        for partition in wanted or ():
+            self.spec.folder(self.table, partition)  # refuses what cannot be a partition
+        live = self._live()
+        with self.store.spool() as folder, Publisher(self.store, self.table, self.spec, live) as publisher:
+            strangers: dict[str, int] = {}
+            written: set[str] = set()
+            batches = batches_of(data, self.spec.batch_rows)
+            with self.store.errors(f"writing {self._title}"):
+                for part in write_parts(batches, self.table, self.spec, folder):
+                    written.add(part.partition)
+                    if wanted is not None and part.partition not in wanted:
+                        strangers[part.partition] = sum(file.rows for file in part.files)
+                    if strangers:  # nothing will be kept: go on only to count
+                        discard(part)
+                    else:
+                        publisher.publish(part)
+                if strangers:
+                    raise PermanentError(_strangers_message(self._title, strangers, wanted or set()))
+                for partition in sorted((wanted or set()) - written):
+                    publisher.publish(write_empty_part(self.table, self.spec, folder, partition))
+            return Staged(publisher.finish(), whole=partitions is None)
+
+    def commit(self, *staged: Staged, metadata: Mapping[str, str] | None = None) -> Commit:
+        """Make staged files count, all in one transaction, in place of all that their partitions held.
+
+        Args:
+            staged: what `stage` gave; no partition twice.
+            metadata: kept with the commit.
+
+        Raises:
+            PermanentError, TransientError: as `replace`.
+        """
+        parts: dict[str, tuple[DataFile, ...]] = {}
+        for one in staged:
+            if twice := sorted(parts.keys() & one.parts.keys()):
+                raise PermanentError(f"table {self._title}: partitions were staged twice: {twice}")
+            parts |= one.parts
+        whole = any(one.whole for one in staged)
+        commit_id = uuid.uuid4().hex
+        properties = {"commit_id": commit_id, "table": self._title, **(metadata or {})}
+        with self.store.errors(f"committing {self._title}"):
+            tried: tuple[int, Plan] | None = None
+            for attempt in range(_COMMIT_ATTEMPTS):
+                if attempt:
+                    pause = min(_LONGEST_PAUSE_S, 0.02 * 2**attempt)
+                    time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
+                snapshot = self._prepared()
+                if tried is not None:
+                    version = self._version_of(commit_id, since=tried[0], until=snapshot.version)
+                    if version is not None:  # it had gone through, but the answer was lost
+                        return _summary(version, parts, tried[1])
+                plan = Plan.of(snapshot.parts, parts, whole=whole)
+                if not plan.touched:
+                    return _summary(snapshot.version, parts, plan)
+                tried = (snapshot.version, plan)
+                try:
+                    self._transact(snapshot, plan, parts, properties, whole=whole)
+                except CommitFailedError:
+                    continue
+                version = self._version_of(commit_id, since=snapshot.version, until=self._required().version)
+                if version is None:
+                    raise PermanentError(
+                        f"table {self._title}: a commit was accepted but is not in the log; does "
+                        f"something else write to {self.uri}?"
+                    )
+                self.store.flush(*self.table.path, _log_entry(version))
+                return _summary(version, parts, plan)
+        raise TransientError(
+            f"table {self._title}: other writers of the same partitions committed first, "
+            f"{_COMMIT_ATTEMPTS} times over"
+        )
+
+    def _transact(
+        self,
+        snapshot: _Snapshot,
+        plan: Plan,
+        parts: Parts,
+        properties: Mapping[str, str],
+        *,
+        whole: bool,
+    ) -> None:
+        column = self.table.partition_by
+        now = int(time.time() * 1000)
+        adds = [
+            AddAction(
+                path=file.path,
+                size=file.size,
+                partition_values={column: partition} if column else {},
+                modification_time=now,
+                data_change=True,
+                stats=json.dumps({"numRecords": file.rows}),
+            )
+            for partition in plan.changed
+            for file in parts[partition]
+        ]
+        # Delta notices two writers of one partition by the files that both remove. Where there is none to
+        # remove (a partition new to the table), or where a new one elsewhere matters (the whole table is
+        # replaced), any commit in between has to be noticed instead.
+        alone = whole or any(partition not in snapshot.parts for partition in plan.changed)
+        snapshot.delta.create_write_transaction(
+            adds,
+            "overwrite",
+            Schema.from_arrow(self._log_schema),
+            [column] if column else [],
+            [(column, "in", list(plan.touched))] if column else None,
+            commit_properties=CommitProperties(
+                custom_metadata=dict(properties), max_commit_retries=0 if alone else None
+            ),
+        )
+
+    # -- the log
+
+    def _open(self) -> DeltaTable | None:
+        with self.store.errors(f"reading {self._title}"):
+            try:
+                return DeltaTable(self.uri, storage_options=self.store.storage_options())
+            except TableNotFoundError:
+                return None
+
+    def _snapshot(self) -> _Snapshot | None:
+        delta = self._open()
+        if delta is None:
+            return None
+        actions = pa.table(delta.get_add_actions(flatten=True))
+        column = self.table.partition_by
+        parts: dict[str, list[DataFile]] = {}
+        if actions.num_rows:
+            rows = zip(
+                actions.column("path").to_pylist(),
+                actions.column("num_records").to_pylist(),
+                actions.column("size_bytes").to_pylist(),
+                actions.column(f"partition.{column}").to_pylist() if column else [WHOLE] * actions.num_rows,
+                strict=True,
+            )
+            for path, count, size, partition in rows:
+                parts.setdefault(partition, []).append(DataFile(path, count, size))
+        return _Snapshot(
+            delta, {key: tuple(sorted(files, key=lambda f: f.path)) for key, files in parts.items()}
+        )
+
+    def _live(self) -> Parts:
+        snapshot = self._snapshot()
+        return {} if snapshot is None else snapshot.parts
+
+    def _required(self) -> _Snapshot:
+        snapshot = self._snapshot()
+        if snapshot is None:
+            raise PermanentError(f"table {self._title}: {self.uri} vanished while it was written")
+        return snapshot
+
+    def _version_of(self, commit_id: str, *, since: int, until: int) -> int | None:
+        """The version in (since, until] that carries a commit's id; None if none does."""
+        # DeltaTable.history would do, but it holds the interpreter's lock while it waits for the store.
+        for version in range(until, since, -1):
+            entry = self.store.read(*self.table.path, _log_entry(version))
+            if commit_id.encode() in entry:
+                return version
+        return None
+
+    def _prepared(self) -> _Snapshot:
+        """The newest state of a table that has the declared columns; makes the table or adds columns."""
+        snapshot = self._snapshot()
+        if snapshot is None:
+            with contextlib.suppress(DeltaError):  # another may make it at the same moment: looked at next
+                self._create()
+            snapshot = self._snapshot()
+            if snapshot is None:
+                self._create()  # it was no race: let the error through
+                snapshot = self._required()
+        added = self._added_columns(snapshot.delta)
+        if added:
+            snapshot.delta.alter.add_columns(added)
+            snapshot = self._required()
+        return snapshot
+
+    def _create(self) -> None:
+        column = self.table.partition_by
+        create_table_with_add_actions(
+            self.uri,
+            Schema.from_arrow(self._log_schema),
+            [],
+            mode="error",
+            partition_by=[column] if column else [],
+            name=self._title,
+            description=self.table.description,
+            storage_options=self.store.storage_options(),
+        )
+
+    def _added_columns(self, delta: DeltaTable) -> list[Any]:
+        there = {f.name: f for f in delta.schema().fields}
+        declared = {f.name: f for f in Schema.from_arrow(self._log_schema).fields}
+        problems = [
+            f"{name} is {there[name].type}, declared as {column.type}"
+            for name, column in declared.items()
+            if name in there and there[name].type != column.type
+        ]
+        problems += [f"{name} is there but no longer declared" for name in there if name not in declared]
+        if problems:
+            raise PermanentError(
+                f"table {self._title}: the declaration does not fit the table at {self.uri}: "
+                f"{'; '.join(problems)}. Only adding columns is safe; else declare the column under a new "
+                "name, or move the folder away and materialise the table again"
+            )
+        by = [self.table.partition_by] if self.table.partition_by else []
+        if delta.metadata().partition_columns != by:
+            raise PermanentError(
+                f"table {self._title}: it is partitioned by {delta.metadata().partition_columns}, declared "
+                f"as {by}; move {self.uri} away and materialise the table again"
+            )
+        return [column for name, column in declared.items() if name not in there]
+
+
+def _log_entry(version: int) -> str:
+    return f"_delta_log/{version:020}.json"
+
+
+def _summary(version: int, parts: Parts, plan: Plan) -> Commit:
+    sizes = [file.size for files in parts.values() for file in files]
+    return Commit(
+        version=version,
+        rows={partition: sum(file.rows for file in group) for partition, group in sorted(parts.items())},
+        changed=plan.changed,
+        unchanged=plan.unchanged,
+        removed=plan.removed,
+        files=len(sizes),
+        bytes=sum(sizes),
+    )
+
+
+def _strangers_message(title: str, strangers: Mapping[str, int], wanted: set[str]) -> str:
+    named = ", ".join(f"{partition} ({rows} rows)" for partition, rows in sorted(strangers.items())[:5])
+    more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+    expected = f"{min(wanted)} to {max(wanted)}" if wanted else "none"
+    return (
+        f"table {title}: the data holds rows of partitions that are not being replaced: {named}{more}; "
+        f"expected {expected}"
+    )
