@@ -197,7 +197,7 @@ class Transcript:
             "agent": self._plan.agents[0].name,
             "colleague": self._plan.agents[1].name,
             "customer": self._plan.user.name,
-            "order": f"{'ABCDEFGHKM'[dice.below(10)]}-{dice.between(10_000, 99_999)}",
+            "order": f"{'ABCDFGHKMN'[dice.below(10)]}-{dice.between(10_000, 99_999)}",
             "invoice": f"INV-{day.year}-{dice.between(10_000, 99_999)}",
             "tracking": f"JD{dice.between(100_000, 999_999)}DE",
             "booking": f"B{dice.between(10_000, 99_999)}X",
