@@ -5,7 +5,7 @@ engines, and what the tables hold is declared in `schemas`.
 
 A model is one SELECT in `dbt_like_sql/{staging,facts,marts}/NAME.sql`, in DuckDB's dialect. It names its
 inputs as `layer.name` and its parameters as `$name`. `staging` and `facts` make the layer `facts`, `marts`
-the layer `marts`. Queries in `tests` return the rows that are wrong.
+the layer `marts`. Queries in `tests` return the rows that are wrong, those in `reports` what pages show.
 """
 
 import graphlib
@@ -83,16 +83,15 @@ class Model:
 
 
 @dataclass(frozen=True)
-class SqlTest:
-    """A query that returns the rows that are wrong.
+class Query:
+    """A query over the tables that makes no table itself.
 
     Attributes:
         name: the file's stem.
         sql: the file's text.
         inputs: tables it reads, sorted.
         parameters: names of the parameters it uses, sorted.
-        description: the comment at the head of the file: what a returned row means.
-        asset: the table it checks: of its inputs the one that is made last.
+        description: the comment at the head of the file.
         path: the file.
     """
 
@@ -101,8 +100,37 @@ class SqlTest:
     inputs: tuple[TablePath, ...]
     parameters: tuple[str, ...]
     description: str = field(repr=False)
-    asset: TablePath
     path: Path = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SqlTest(Query):
+    """A query that returns the rows that are wrong; its description says what a returned row means.
+
+    Attributes:
+        asset: the table it checks: of its inputs the one that is made last.
+    """
+
+    asset: TablePath
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query of `reports`: what a page or a document shows.
+
+    Attributes:
+        name: the file's stem.
+        sql: the file's text.
+        inputs: tables it reads, sorted.
+        parameters: names of the parameters it uses, sorted.
+        description: the comment at the head of the file.
+    """
+
+    name: str
+    sql: str = field(repr=False)
+    inputs: tuple[TablePath, ...]
+    parameters: tuple[str, ...]
+    description: str = field(repr=False)
 
 
 def sql_folder() -> Path:
@@ -148,6 +176,24 @@ def load_models(folder: Path | None = None) -> Mapping[TablePath, Model]:
 
 
 @cache
+def load_queries(subfolder: str, folder: Path | None = None) -> tuple[Query, ...]:
+    """Every query of a subfolder, as `reports`, by name.
+
+    Args:
+        subfolder: of the folder.
+        folder: default the package's own `sql_folder()`.
+
+    Raises:
+        ModelError: naming the file that is no single SELECT, reads an unknown table or none, or uses an
+            unknown parameter.
+    """
+    known = TEST_PARAMETERS if subfolder == "tests" else PARAMETERS
+    return tuple(
+        _read_query(path, known) for path in sorted(((folder or sql_folder()) / subfolder).glob("*.sql"))
+    )
+
+
+@cache
 def load_tests(folder: Path | None = None) -> tuple[SqlTest, ...]:
     """Every query of `tests`, by name.
 
@@ -155,29 +201,37 @@ def load_tests(folder: Path | None = None) -> tuple[SqlTest, ...]:
         folder: default the package's own `sql_folder()`.
 
     Raises:
+        ModelError: as for `load_models` and `load_queries`.
+    """
+    rank = {key: place for place, key in enumerate([*_sources(), *load_models(folder)])}
+    return tuple(
+        SqlTest(**vars(query), asset=max(query.inputs, key=lambda key: rank.get(key, -1)))
+        for query in load_queries("tests", folder)
+    )
+
+
+@cache
+def load_reports(folder: Path | None = None) -> Mapping[str, Query]:
+    """Every query of `reports`, by name.
+
+    Args:
+        folder: default the package's own `sql_folder()`.
+
+    Raises:
         ModelError: as for `load_models`.
     """
-    base = folder or sql_folder()
-    rank = {key: place for place, key in enumerate([*_sources(), *load_models(folder)])}
-    tests = []
-    for path in sorted((base / "tests").glob("*.sql")):
+    queries = {}
+    for path in sorted(((folder or sql_folder()) / "reports").glob("*.sql")):
         sql = path.read_text(encoding="utf-8")
         tree = _parse(sql, path)
-        inputs = _inputs(tree, path)
-        if not inputs:
-            raise ModelError(f"{_short(path)} reads no table, so there is nothing it could test")
-        tests.append(
-            SqlTest(
-                name=path.stem,
-                sql=sql,
-                inputs=inputs,
-                parameters=_parameters(tree, path, TEST_PARAMETERS),
-                description=_head_comment(sql, path),
-                asset=max(inputs, key=lambda key: rank.get(key, -1)),
-                path=path,
-            )
+        queries[path.stem] = Query(
+            name=path.stem,
+            sql=sql,
+            inputs=_inputs(tree, path),
+            parameters=_parameters(tree, path, TEST_PARAMETERS),
+            description=_head_comment(sql, path),
         )
-    return tuple(tests)
+    return queries
 
 
 @cache
@@ -258,6 +312,22 @@ def _read_model(path: Path, layer: str) -> Model:
         version=hashlib.blake2b(
             tree.sql(dialect=DIALECT, comments=False).encode(), digest_size=8
         ).hexdigest(),
+    )
+
+
+def _read_query(path: Path, known: frozenset[str]) -> Query:
+    sql = path.read_text(encoding="utf-8")
+    tree = _parse(sql, path)
+    inputs = _inputs(tree, path)
+    if not inputs:
+        raise ModelError(f"{_short(path)} reads no table")
+    return Query(
+        name=path.stem,
+        sql=sql,
+        inputs=inputs,
+        parameters=_parameters(tree, path, known),
+        description=_head_comment(sql, path),
+        path=path,
     )
 
 
