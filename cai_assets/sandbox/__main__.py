@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cai_assets.failures import CaiError
 from cai_assets.sandbox.config import SandboxConfig
+from cai_assets.sandbox.faults import FaultError
 from cai_assets.sandbox.server import serve
 
 
@@ -14,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 0 then, and 2 when the data or a setting is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m cai_assets.sandbox",
-        description="NocoDB and Dify on 127.0.0.1, with conversations in them. The keys it prints are no secrets.",
+        description="NocoDB and Dify on 127.0.0.1, with conversations in them. Their keys are no secrets.",
     )
     defaults = SandboxConfig()
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         serve(config, port=given.port, ready_file=given.ready_file, stop_with_parent=given.stop_with_parent)
-    except (CaiError, OSError) as error:
+    except (CaiError, FaultError, OSError) as error:
         print(f"The sandbox cannot start: {error}", file=sys.stderr)
         return 2
     return 0

@@ -46,8 +46,8 @@ class Translator:
         self._known: set[tuple[str, str]] = set()
         keys = ["source_language", "target_language", "source_text", "target_text"]
         counted = parallel.group_by(keys).aggregate([([], "count_all")])
-        # Of several translations of one text the most frequent wins, then the smallest: the order of the rows,
-        # and so the order of the data files, does not matter.
+        # Of several translations of one text the most frequent wins, then the smallest: the order of the
+        # rows, and so of the data files, does not matter.
         counted = counted.take(
             pc.sort_indices(counted, sort_keys=[("count_all", "descending"), ("target_text", "ascending")])
         )
@@ -69,7 +69,7 @@ class Translator:
         return len(self._exact)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Answer:
-        """The translation of `text` from `source_language` (which may be wrong or absent) to `target_language`."""
+        """`text` in `target_language`; `source_language` may be wrong or absent."""
         source, target = _language(inputs.get("source_language")), _language(inputs["target_language"])
         text = _normal(inputs["text"])
         found = self._exact.get((source, target, text))
@@ -80,9 +80,9 @@ class Translator:
         prompt = f"Translate to {target}. Reply with the translation only."
         if found is None:
             error = (
-                f"No translation into {target!r} is known for this text ({len(text)} characters, source language "
-                f"{source or 'not given'!r}): the sandbox translates the parallel texts it was started with, "
-                f"{len(self)} of them, and nothing else."
+                f"No translation into {target!r} is known for this text ({len(text)} characters, source "
+                f"language {source or 'not given'!r}): the sandbox translates the {len(self)} parallel texts it "
+                "was started with and nothing else."
             )
             return Answer("", {}, prompt, error)
         return Answer(found, {"text": found}, prompt)
@@ -110,7 +110,7 @@ def usage(prompt: str, question: str, text: str, latency: float) -> dict[str, An
     """
     asked = _FIXED_PROMPT_TOKENS + _tokens(prompt) + _tokens(question)
     answered = _tokens(text)
-    # Units of 1e-7 dollars, the seven decimals Dify rounds to (half up): 0.15e-6 is 1.5 of them, 0.60e-6 is 6.
+    # Units of 1e-7 dollars, as Dify rounds to seven decimals (half up): 0.15e-6 is 1.5 of them, 0.60e-6 is 6.
     prompt_price, completion_price = (asked * 15 + 5) // 10, answered * 6
     return {
         "prompt_tokens": asked,

@@ -1,7 +1,8 @@
 """Faults on request: which request of the sandbox goes wrong, and how.
 
-The rules and their bookkeeping, and the faults of a connection (status, cut, slow, silence), which are the same
-for both servers. What a fault does to a page of rows or to a workflow run is done in nocodb.py and dify.py.
+The rules and their bookkeeping, and the faults of a connection (status, cut, slow, silence), which are the
+same for both servers. What a fault does to a page of rows is done in nocodb.py, to a run in dify.py and
+workflows.py.
 
 A set of faults is JSON, for `GET` and `PUT /sandbox/faults` and for `SandboxConfig.faults`:
 
@@ -9,9 +10,9 @@ A set of faults is JSON, for `GET` and `PUT /sandbox/faults` and for `SandboxCon
      "rules": [{"service": "nocodb", "kind": "status", "code": 429, "retry_after": 1, "next": 2},
                {"service": "dify", "kind": "cut_after", "probability": 0.05}]}
 
-Every rule has `service` and `kind`, and says how often it strikes: `next` (that many requests, then never again)
-or `probability` (of each request, drawn from `seed`; the default is 1); `skip` lets that many matching requests
-pass first, `path` restricts it to requests whose path holds the text.
+Every rule has `service` and `kind`, and says how often it strikes: `next` (that many requests, then never
+again) or `probability` (of each request, drawn from `seed`; the default is 1); `skip` lets that many matching
+requests pass first, `path` restricts it to requests whose path holds the text.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 # A connection's faults, the same for both services.
 TRANSPORT_KINDS: Mapping[str, str] = {
-    "status": "answers `code` (429, 500, 502, ...), with an HTML body unless the code is 429 or `html` is false",
+    "status": "answers `code` (429, 500, 502, ...), in HTML unless the code is 429 or `html` is false",
     "cut": "the connection is closed without an answer",
     "slow": "the answer comes `seconds` later",
     "silence": "no answer for `seconds`, then the connection is closed",
@@ -142,10 +143,10 @@ class Faults:
         rules = [Rule.parse(rule) for rule in given.get("rules", ())]
         limit = given.get("rate_limit")
         try:
-            self.rate_limit = RateLimit(**limit) if limit else None
+            rate_limit = RateLimit(**limit) if limit else None
         except TypeError as error:
             raise FaultError(f"rate_limit takes requests, per_seconds and block_seconds: {error}") from error
-        self.seed, self.rules, self.log = int(given.get("seed", 0)), rules, []
+        self.seed, self.rate_limit, self.rules, self.log = int(given.get("seed", 0)), rate_limit, rules, []
         self._random = random.Random(self.seed)  # noqa: S311  a repeatable draw, not a secret
         self._times.clear()
         self._blocked_until = 0.0
@@ -211,10 +212,10 @@ async def cut(scope: Scope) -> None:
     """Close the connection at once, with whatever was sent so far."""
     transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
     if transport is None:
-        # Only under a server other than `serve`'s (a test client): the server turns this into a broken answer.
+        # Only under a server other than `serve`'s: it turns this into a broken answer.
         raise ConnectionAbortedError("cut on request")
     transport.close()
-    # The server learns of the lost connection on the next turns of the loop; after that it drops what we send.
+    # The server learns of the lost connection on the next turns of the loop and then drops what we send.
     for _ in range(3):
         await asyncio.sleep(0)
 

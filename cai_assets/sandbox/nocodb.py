@@ -1,8 +1,8 @@
 """NocoDB's REST API over the sandbox's tables, as measured on 0.301.3.
 
 Routes, bodies, headers and errors only; rows and filters are store.py's. Covered: v1 and v2 list, count and
-single record, v2 insert, update and delete, the meta API an ingester needs, health. Tables and bases answer to
-ids alone, and an unknown one is 404 before the token is looked at.
+single record, v2 insert, update and delete, the meta API an ingester needs, health. Tables and bases answer
+to ids alone, and an unknown one is 404 before the token is looked at.
 """
 
 import json
@@ -19,6 +19,7 @@ from starlette.routing import Route, Router
 
 from cai_assets.sandbox.config import BASE_ID, BASE_TITLE, NOCODB_TOKEN, Dialect
 from cai_assets.sandbox.faults import NOCODB_KINDS, Faults, Receive, Rule, Scope, Send
+from cai_assets.sandbox.filters import select
 from cai_assets.sandbox.store import Table, ValueRefusedError
 from cai_assets.sandbox.where import FilterError, parse
 
@@ -79,6 +80,7 @@ class NocoDB:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
         await self._router(scope, receive, send)
 
     def describe(self) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class NocoDB:
         offset = _positive(query.get("offset"), 0, 0)
         titles = self._fields(table, query.get("fields"))
         sort = self._sort(table, query.get("sort"))
-        ids = table.order(table.select(parse(query.get("where", ""))), sort)
+        ids = table.order(select(table, parse(query.get("where", ""))), sort)
         total = len(ids)
         if 0 < offset >= total:
             raise _error(422, "ERR_INVALID_OFFSET_VALUE", f"Offset value '{offset}' is invalid")
@@ -187,7 +189,7 @@ class NocoDB:
 
     async def _count(self, request: Request) -> Response:
         table = self._table(request)
-        return _json(200, {"count": len(table.select(parse(request.query_params.get("where", ""))))})
+        return _json(200, {"count": len(select(table, parse(request.query_params.get("where", ""))))})
 
     async def _record(self, request: Request) -> Response:
         table = self._table(request)

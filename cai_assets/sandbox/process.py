@@ -73,7 +73,7 @@ class SandboxProcess:
             hang_seconds: seconds.
             ping_seconds: seconds.
             faults: see `faults.Faults`.
-            ready_file: where the sandbox writes pid, address and environment once it answers (`attach` reads it).
+            ready_file: where the sandbox writes pid, address and environment once it answers, for `attach`.
             log_file: where its output goes; by default a temporary file, shown if it does not start.
             stop_with_parent: it ends by itself when this process has gone; False lets it outlive us.
             timeout: seconds until it must answer.

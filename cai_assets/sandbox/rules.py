@@ -1,8 +1,8 @@
 """How the sandbox's categoriser reads a transcript: one declared table of words, no model behind it.
 
-The table and the scoring only. A category has words (a whole word such as `table`, or the beginning of words such
-as `cancel*`) and phrases, which are looked for as they stand, also in scripts that do not set words apart by
-spaces. A category that is not in the table is looked for by its own name.
+The table and the scoring only. A category has words (a whole word such as `table`, or the beginning of words
+such as `cancel*`) and phrases, which are looked for as they stand, also in scripts that do not set words
+apart by spaces. A category that is not in the table is looked for by its own name.
 """
 
 import json
@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-# Words apart by spaces, phrases by commas. Earlier entries win a tie: the narrow matters before the wide ones.
+# Words apart by spaces, phrases by commas. Earlier entries win a tie: narrow matters before wide ones.
 KEYWORDS: Mapping[str, tuple[str, str]] = {
     "cancellation": (
         "cancel* stornier* storno kündig* annul* résili* cancela* resci*",
-        "ending my subscription, dar de baja, doy de baja, terminar a minha assinatura, キャンセル, 解約, إلغاء, إنهاء",
+        "ending my subscription, dar de baja, doy de baja, terminar a minha assinatura, "
+        "キャンセル, 解約, إلغاء, إنهاء",
     ),
     "refund": (
         "refund* reimburs* exchange rückerstatt* erstatt* rückgabe rembours* reembols* devol*",
@@ -26,8 +27,8 @@ KEYWORDS: Mapping[str, tuple[str, str]] = {
         "苦情, شكوى",
     ),
     "delivery": (
-        "deliver* parcel* package* shipment* shipping track* courier* carrier liefer* paket* versand* sendung* "
-        "livrais* livrer* colis envío* paquete* entreg* encomenda*",
+        "deliver* parcel* package* shipment* shipping track* courier* carrier liefer* paket* versand* "
+        "sendung* livrais* livrer* colis envío* paquete* entreg* encomenda*",
         "荷物, 配送, 発送, 追跡, طرد, التوصيل",
     ),
     "billing": (
@@ -36,17 +37,20 @@ KEYWORDS: Mapping[str, tuple[str, str]] = {
         "請求, 支払, فاتورة, الدفع, خصم",
     ),
     "technical": (
-        "error* bug bugs crash* app version* cache reinstall* wifi internet router fehler* stürz* absturz* plante* "
-        "erreur* application aplicación aplicação erro bloqueia",
-        "not working, stays blank, funktioniert nicht, ne marche pas, no funciona, エラー, アプリ, バージョン, خطأ, التطبيق",
+        "error* bug bugs crash* app version* cache reinstall* wifi internet router fehler* stürz* absturz* "
+        "plante* erreur* application aplicación aplicação erro bloqueia",
+        "not working, stays blank, funktioniert nicht, ne marche pas, no funciona, "
+        "エラー, アプリ, バージョン, خطأ, التطبيق",
     ),
     "account": (
         "account* password* login username* profil* verif* konto* passwort* anmeld* compte* connecter "
         "contraseña* cuenta* sesión senha* palavra-passe conta sessão",
-        "log in, sign in, log into, mot de passe, パスワード, ログイン, アカウント, كلمة المرور, حساب, تسجيل الدخول",
+        "log in, sign in, log into, mot de passe, "
+        "パスワード, ログイン, アカウント, كلمة المرور, حساب, تسجيل الدخول",
     ),
     "booking": (
-        "book booked booking* reserv* buch* réserv* breakfast frühstück* petit-déjeuner desayuno pequeno-almoço",
+        "book booked booking* reserv* buch* réserv* breakfast frühstück* petit-déjeuner "
+        "desayuno pequeno-almoço",
         "予約, 朝食, حجز, الإفطار",
     ),
     "spaceship": (
@@ -55,7 +59,8 @@ KEYWORDS: Mapping[str, tuple[str, str]] = {
     ),
     "trivia": ("trivia quiz*", "correct answer, next question, question number, your score"),
     "weather": (
-        "weather forecast* rain raining rainy sunny snow* temperature* cloud* wind windy wetter* regen* météo* clima",
+        "weather forecast* rain raining rainy sunny snow* temperature* cloud* wind windy wetter* regen* "
+        "météo* clima",
         "天気, الطقس",
     ),
     "doctor": (
@@ -85,8 +90,8 @@ KEYWORDS: Mapping[str, tuple[str, str]] = {
         "pick up, タクシー, سيارة أجرة",
     ),
     "trip": (
-        "trip trips direction* bus buses train* route* travel* walk* transit* destination* departure* zug bahn* "
-        "reise* trajet* tren trem",
+        "trip trips direction* bus buses train* route* travel* walk* transit* destination* departure* "
+        "zug bahn* reise* trajet* tren trem",
         "電車, 旅行, قطار",
     ),
     "restaurant": (
@@ -115,8 +120,8 @@ KEYWORDS: Mapping[str, tuple[str, str]] = {
     ),
     "order": ("order orders ordered bestell* commande* pedido* encomenda*", "注文, طلبية"),
     "information": (
-        "hours open opening offer* stock available information* öffnungszeit* geöffnet angebot* lager horaire* "
-        "ouvert* offre* horario* abrim* oferta* horário* disponív*",
+        "hours open opening offer* stock available information* öffnungszeit* geöffnet angebot* lager "
+        "horaire* ouvert* offre* horario* abrim* oferta* horário* disponív*",
         "営業, 在庫, 再入荷, キャンペーン, مواعيد, العرض",
     ),
     "other": ("", ""),

@@ -1,7 +1,7 @@
 """From a folder of Parquet files, or the generated sample, to the sandbox's tables.
 
-Reading, column types and the order of rows only. The gold answers stay behind: `category_gold` never becomes a
-column, and the parallel texts go to Dify's translator alone.
+Reading, column types and the order of rows only. The gold answers stay behind: `category_gold` never becomes
+a column, and the parallel texts go to Dify's translator alone.
 """
 
 import json
@@ -123,7 +123,7 @@ def build_table(name: str, source: pa.Table, dialect: Dialect) -> Table:
 
 
 def _created_at(times: pa.ChunkedArray) -> list[str]:
-    """Each row's own time as NocoDB prints it; a row without a readable one gets that of the row before it."""
+    """Each row's own time as NocoDB prints it; a row without a readable one gets that of the row before."""
     if pa.types.is_timestamp(times.type):
         printed: Sequence[str | None] = _printed(times)
     else:

@@ -1,9 +1,9 @@
 """NocoDB's `where` language: text to a tree.
 
 Only the grammar, as measured on 0.301.3: `(column,operator,value)`, joined by `~and` and `~or` (`~and` binds
-tighter, as in the SQL NocoDB makes of it), negated by `~not`, nested by parentheses. Values are plain text up to
-the closing parenthesis that balances the opening one; a leading `@` switches to the other grammar, in which
-columns and values may stand in quotes. What a condition means for a column is decided in store.py.
+tighter, as in the SQL NocoDB makes of it), negated by `~not`, nested by parentheses. Values are plain text up
+to the closing parenthesis that balances the opening one; a leading `@` switches to the other grammar, in
+which columns and values may stand in quotes. What a condition means for a column is decided in filters.py.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class FilterError(Exception):
 
 @dataclass(frozen=True)
 class Condition:
-    """`(column,operator,value)`; `value` is None where nothing was given, `values` its parts between commas."""
+    """`(column,operator,value)`; `value` is None where none was given, `values` its parts between commas."""
 
     column: str
     operator: str

@@ -1,7 +1,7 @@
 """The sandbox's two Dify apps, a run of one, and the event frames of a run.
 
-What Dify's worker does: inputs in, events out. HTTP, keys and faults are dify.py's. Field names and their order
-are those of Dify 1.14.2's recorded streams.
+What Dify's worker does: inputs in, events out. HTTP, keys and faults are dify.py's. Fields and their
+order are those of Dify 1.14.2's recorded streams.
 """
 
 import asyncio
@@ -106,9 +106,14 @@ class Run:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def follow(self, start: int, ping_seconds: float) -> AsyncIterator[bytes]:
-        """Events from the `start`-th on as they come, with pings while the run is being worked on."""
-        frames = self.frames
+    async def follow(self, frames: list[bytes], start: int, ping_seconds: float) -> AsyncIterator[bytes]:
+        """Events from the `start`-th on as they come, with pings while the run is being worked on.
+
+        Args:
+            frames: `self.frames`, taken while the run had not ended (they are let go of then).
+            start: how many of them to leave out.
+            ping_seconds: time between pings.
+        """
         while True:
             news = self._news
             while start < len(frames):
@@ -252,7 +257,8 @@ class _Frames:
         self._model_id = str(uuid4())
 
     def _frame(self, event: str, data: str) -> bytes:
-        return f'data: {{"event":"{event}",{self._ids},"data":{data}}}\n\n'.encode()
+        # A text may hold half of a surrogate pair, which UTF-8 has no form for.
+        return f'data: {{"event":"{event}",{self._ids},"data":{data}}}\n\n'.encode(errors="replace")
 
     def _node_started(self, execution_id: str, node: str, kind: str, title: str) -> bytes:
         return self._frame(
@@ -309,8 +315,8 @@ class _Frames:
             self._chunk(piece if number == len(pieces) - 1 else f"{piece} ", "llm", "text")
             for number, piece in enumerate(pieces)
         ]
-        # Measured: the End node's other outputs come as chunks too, set apart by line breaks. Whoever builds the
-        # result from chunks gets them glued to the text.
+        # Measured: the End node's other outputs come as chunks too, set apart by line breaks. Whoever builds
+        # the result from chunks gets them glued to the text.
         chunks += [self._chunk("\n", "end_node", "answer"), self._chunk(spent_text, "llm", "usage")]
         # The question stands in the Start node's frame already; the prompt repeats it, as Dify's does.
         asked = _encode(run.inputs[run.app.question])
@@ -320,7 +326,8 @@ class _Frames:
             f'"usage":{spent_text},"finish_reason":"stop","model_provider":"{_MODEL["model_provider"]}",'
             f'"model_name":"{_MODEL["model_name"]}"}}'
         )
-        outputs = f'{{"text":{_encode(answer.text)},"reasoning_content":"","usage":{spent_text},"finish_reason":"stop"}}'
+        outputs = f'{{"text":{_encode(answer.text)},"reasoning_content":"",'
+        outputs += f'"usage":{spent_text},"finish_reason":"stop"}}'
         metadata = (
             f'{{"total_tokens":{spent["total_tokens"]},"total_price":"{spent["total_price"]}",'
             f'"currency":"{spent["currency"]}"}}'
