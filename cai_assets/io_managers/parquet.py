@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cai_assets.failures import PermanentError
+from cai_assets.io_managers.failing import told_apart
 from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
 from cai_assets.resources.storage import WHOLE, Commit, LakeFiles, LakeTable, Staged
@@ -46,33 +47,39 @@ class ParquetIOManager(dg.IOManager):
             tables: the declarations, by `(layer, name)` or as they are.
             spec: how files are written; the settings' defaults if not given.
         """
-        self._store = store
+        self.store = store
         declared = tables.values() if isinstance(tables, Mapping) else tables
         self._tables = {table.path: table for table in declared}
         self._spec = spec
 
-    def table(self, key: dg.AssetKey) -> LakeTable:
+    def table(self, path: tuple[str, str]) -> LakeTable:
         """The lake table of an asset.
 
+        Args:
+            path: `(layer, name)`, the parts of the asset key.
+
         Raises:
-            PermanentError: no table is declared under the key.
+            PermanentError: no table is declared under it.
         """
-        layer, name = key.path if len(key.path) == 2 else ("", "")
-        declared = self._tables.get((layer, name))
+        declared = self._tables.get(path)
         if declared is None:
             raise PermanentError(
-                f"asset {key.to_user_string()}: no Parquet table is declared under this key; declare it in "
+                f"asset {'/'.join(path)}: no Parquet table is declared under this key; declare it in "
                 "cai_assets/schemas or give the asset another io_manager_key"
             )
-        return LakeTable(self._store, declared, self._spec)
+        return LakeTable(self.store, declared, self._spec)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Replace the output's partitions and log what that did as metadata.
 
-        Raises:
-            PermanentError, TransientError: as `LakeTable.replace`.
+        What the lake or a lazy source fails with ends the step (`dg.Failure`) or has it tried again
+        (`dg.RetryRequested`), as its kind asks for.
         """
-        lake_table = self.table(context.asset_key)
+        with told_apart():
+            self._replace(context, obj)
+
+    def _replace(self, context: dg.OutputContext, obj: Any) -> None:
+        lake_table = self.table(_path(context.asset_key))
         if obj is None:
             raise PermanentError(f"asset {context.asset_key.to_user_string()} returned None, not Arrow data")
         partitions = list(context.asset_partition_keys) if context.has_asset_partitions else None
@@ -89,10 +96,13 @@ class ParquetIOManager(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """Load what the input's annotation asks for.
 
-        Raises:
-            PermanentError: a partition is missing, or the annotation is none of those known.
+        A partition that is missing, or an annotation that is not known, ends the step with `dg.Failure`.
         """
-        lake_table = self.table(context.asset_key)
+        with told_apart():
+            return self._load(context)
+
+    def _load(self, context: dg.InputContext) -> Any:
+        lake_table = self.table(_path(context.asset_key))
         allow_missing = bool((context.definition_metadata or {}).get(ALLOW_MISSING, False))
         partitions = _wanted_partitions(context)
         if not allow_missing:
@@ -109,6 +119,10 @@ class ParquetIOManager(dg.IOManager):
             f"input {context.name}: cannot load a table as {wanted}; annotate it as LakeFiles, "
             "pyarrow.dataset.Dataset or pyarrow.Table"
         )
+
+
+def _path(key: dg.AssetKey) -> tuple[str, str]:
+    return key.path[0], "/".join(key.path[1:])
 
 
 def _same_partitions(key: dg.AssetKey, staged: Staged, partitions: Sequence[str] | None) -> None:

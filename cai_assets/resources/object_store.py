@@ -92,6 +92,18 @@ class ObjectStore(ABC):
         """Return when one file that something else wrote, and its name, survive a loss of power."""
 
     @abstractmethod
+    def write_file(self, path: str, data: bytes) -> str:
+        """Put one file that belongs to no table, such as a page, in place of the one that may be there.
+
+        Args:
+            path: below the store's root, with slashes.
+            data: its bytes; people see all of them or the old ones.
+
+        Returns:
+            where it is: an absolute path or an s3:// address.
+        """
+
+    @abstractmethod
     def read(self, layer: str, name: str, path: str) -> bytes:
         """All bytes of one small file."""
 
@@ -223,6 +235,18 @@ class LocalStore(ObjectStore):
         with self.errors(f"writing {target}"):
             _fsync(target)
             _fsync(target.parent)
+
+    @override
+    def write_file(self, path: str, data: bytes) -> str:
+        target = self.base / path
+        with self.errors(f"writing {target}"), self.spool() as folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            spooled = folder / "file"
+            spooled.write_bytes(data)
+            _fsync(spooled)
+            spooled.replace(target)
+            _fsync(target.parent)
+        return str(target)
 
     @override
     def read(self, layer: str, name: str, path: str) -> bytes:

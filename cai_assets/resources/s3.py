@@ -7,7 +7,9 @@ write the same version of a table's log.
 """
 
 import importlib.util
+import mimetypes
 import posixpath
+import re
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -280,6 +282,14 @@ class S3Store(ObjectStore):
         """Nothing to do: what S3 has acknowledged is kept."""
 
     @override
+    def write_file(self, path: str, data: bytes) -> str:
+        key = posixpath.join(self.prefix, path)
+        kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+        with self.errors(f"writing s3://{self.bucket}/{key}"):
+            self._client().put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=kind)
+        return f"s3://{self.bucket}/{key}"
+
+    @override
     def read(self, layer: str, name: str, path: str) -> bytes:
         with self.errors(f"reading {self.location(layer, name, path)}"):
             answer = self._client().get_object(Bucket=self.bucket, Key=self._key_of(layer, name, path))
@@ -369,6 +379,8 @@ def _code(error: Any) -> str:
 
 
 def _brief(text: str) -> str:
+    """One line of what delta-rs says in many, with colours."""
+    text = " ".join(re.sub(r"\x1b\[\d+m", "", text).replace("↳", ":").split())
     return text if len(text) <= 300 else text[:300] + "…"
 
 
