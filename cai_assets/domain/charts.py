@@ -55,7 +55,7 @@ def _count(field: str, title: str) -> Spec:
 
 
 def volume(rows: Rows) -> Spec:
-    """Conversations started per day, stacked by channel. Rows: report_date, channel, conversations_started."""
+    """Conversations started per day by channel. Rows: report_date, channel, conversations_started."""
     return _chart(
         rows,
         {"type": "bar", "tooltip": True},
@@ -77,9 +77,7 @@ def messages(rows: Rows) -> Spec:
             "y": _count("messages", "messages"),
             "color": {"field": "sender", "type": "nominal", "title": "Written by"},
         },
-        transform=[
-            {"calculate": f"datum.{column}", "as": label} for column, label in SENDERS.items()
-        ]
+        transform=[{"calculate": f"datum.{column}", "as": label} for column, label in SENDERS.items()]
         + [{"fold": list(SENDERS.values()), "as": ["sender", "messages"]}],
     )
 

@@ -70,7 +70,10 @@ def script_safe(value: Any) -> str:
     """JSON that can stand inside a script element: nothing in it can end the element or start a comment."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return (
-        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
+        text.replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028")
     )
 
 
@@ -123,7 +126,7 @@ def dashboard_page(
 @cache
 def _vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script (0.9 MB), so that the page needs no network."""
-    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+    return str(vl_convert.javascript_bundle(None)).replace("</script", "<\\/script")
 
 
 def daily_page(

@@ -114,25 +114,6 @@ class SqlTest(Query):
     asset: TablePath
 
 
-@dataclass(frozen=True)
-class Query:
-    """A query of `reports`: what a page or a document shows.
-
-    Attributes:
-        name: the file's stem.
-        sql: the file's text.
-        inputs: tables it reads, sorted.
-        parameters: names of the parameters it uses, sorted.
-        description: the comment at the head of the file.
-    """
-
-    name: str
-    sql: str = field(repr=False)
-    inputs: tuple[TablePath, ...]
-    parameters: tuple[str, ...]
-    description: str = field(repr=False)
-
-
 def sql_folder() -> Path:
     """The folder `dbt_like_sql`: inside the package where it was installed, beside it in a checkout.
 
@@ -208,30 +189,6 @@ def load_tests(folder: Path | None = None) -> tuple[SqlTest, ...]:
         SqlTest(**vars(query), asset=max(query.inputs, key=lambda key: rank.get(key, -1)))
         for query in load_queries("tests", folder)
     )
-
-
-@cache
-def load_reports(folder: Path | None = None) -> Mapping[str, Query]:
-    """Every query of `reports`, by name.
-
-    Args:
-        folder: default the package's own `sql_folder()`.
-
-    Raises:
-        ModelError: as for `load_models`.
-    """
-    queries = {}
-    for path in sorted(((folder or sql_folder()) / "reports").glob("*.sql")):
-        sql = path.read_text(encoding="utf-8")
-        tree = _parse(sql, path)
-        queries[path.stem] = Query(
-            name=path.stem,
-            sql=sql,
-            inputs=_inputs(tree, path),
-            parameters=_parameters(tree, path, TEST_PARAMETERS),
-            description=_head_comment(sql, path),
-        )
-    return queries
 
 
 @cache

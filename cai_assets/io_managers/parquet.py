@@ -5,7 +5,7 @@ are `resources.storage`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 import pyarrow as pa
@@ -17,6 +17,8 @@ from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
 from cai_assets.resources.storage import WHOLE, Commit, LakeFiles, LakeTable, Staged
 from cai_assets.schemas.base import Table
+from cai_assets.schemas.tables import TABLES
+from cai_assets.settings import Settings
 
 ALLOW_MISSING = "allow_missing"
 """Input metadata: `dg.AssetIn(metadata={ALLOW_MISSING: True})` reads missing partitions as empty ones."""
@@ -51,6 +53,23 @@ class ParquetIOManager(dg.IOManager):
         declared = tables.values() if isinstance(tables, Mapping) else tables
         self._tables = {table.path: table for table in declared}
         self._spec = spec
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The manager of all declared tables, in the store and the form that the settings name.
+
+        Raises:
+            PermanentError: the settings cannot make a store.
+        """
+        return cls(ObjectStore.from_settings(settings), TABLES, ParquetSpec.from_settings(settings))
+
+    def files(self, path: tuple[str, str], partitions: Sequence[str] | None = None) -> list[str]:
+        """Files of a table, for those who read without an input, as checks and reports do; None for all."""
+        return self.table(path).files(partitions)
+
+    def row_counts(self, path: tuple[str, str], partitions: Sequence[str] | None = None) -> dict[str, int]:
+        """Rows of a table by partition, from its log alone."""
+        return self.table(path).row_counts(partitions)
 
     def table(self, path: tuple[str, str]) -> LakeTable:
         """The lake table of an asset.

@@ -1,0 +1,70 @@
+"""The enrichment layer: languages told locally, translations and categories asked of Dify.
+
+Each asset writes to MongoDB as answers come, so that no crash loses a paid one; how is in
+`resources/enrichment.py`.
+"""
+
+import dagster as dg
+
+from cai_assets.assets.common import daily_asset
+from cai_assets.resources.enrichment import categorise_partitions, detect_languages, translate_partitions
+from cai_assets.resources.mongo import MongoStore
+from cai_assets.schemas import enrichment
+from cai_assets.settings import Settings
+
+# A month a run: long enough that a year is a dozen runs, short enough that a budget or a cancelled run
+# leaves whole months done.
+DIFY_BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=31)
+DIFY_POOL = "dify"
+
+
+@daily_asset(
+    enrichment.LANGUAGES,
+    kinds={"mongodb", "python"},
+    io_manager_key="documents",
+    deps=[["documents", "messages"]],
+)
+def languages(
+    context: dg.AssetExecutionContext,
+    mongo: dg.ResourceParam[MongoStore],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """The language of every message, with confidence; `und` where it cannot be told."""
+    summary = detect_languages(mongo, context.partition_keys, settings, context.log)
+    return dg.MaterializeResult(metadata=summary.metadata())
+
+
+@daily_asset(
+    enrichment.TRANSLATIONS,
+    kinds={"mongodb", "ai"},
+    io_manager_key="documents",
+    deps=[["enrichment", "languages"], ["documents", "messages"]],
+    backfill_policy=DIFY_BACKFILL,
+    pool=DIFY_POOL,
+)
+def translations(
+    context: dg.AssetExecutionContext,
+    mongo: dg.ResourceParam[MongoStore],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """Every text that is not in the target language, translated once and paid once."""
+    summary = translate_partitions(mongo, context.partition_keys, settings, context.run.run_id, context.log)
+    return dg.MaterializeResult(metadata=summary.metadata())
+
+
+@daily_asset(
+    enrichment.CATEGORIES,
+    kinds={"mongodb", "ai"},
+    io_manager_key="documents",
+    deps=[["enrichment", "translations"], ["documents", "conversations"], ["documents", "messages"]],
+    backfill_policy=DIFY_BACKFILL,
+    pool=DIFY_POOL,
+)
+def categories(
+    context: dg.AssetExecutionContext,
+    mongo: dg.ResourceParam[MongoStore],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """What every conversation is about, by the taxonomy; a person's correction stays."""
+    summary = categorise_partitions(mongo, context.partition_keys, settings, context.run.run_id, context.log)
+    return dg.MaterializeResult(metadata=summary.metadata())

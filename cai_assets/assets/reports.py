@@ -1,0 +1,265 @@
+"""The reports layer: what people read. Numbers come from `dbt_like_sql`; pages and charts from `domain`."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+
+from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
+from cai_assets.assets.common import failing_clearly
+from cai_assets.domain import charts, pages
+from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.reports import run_queries
+from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.metadata import OWNERS
+from cai_assets.partitions import DAILY
+from cai_assets.resources.mongo import MongoStore
+from cai_assets.resources.published import publish
+from cai_assets.resources.storage import LakeFiles
+from cai_assets.schemas import marts
+from cai_assets.schemas.base import Table
+from cai_assets.settings import Settings
+
+# A page lists this many conversations with their transcripts: some 2 MB of HTML. The facts hold all of them.
+LISTED_CONVERSATIONS = 200
+SETTLED_AFTER = timedelta(days=7)
+REPORTED_MARTS = (marts.VOLUME, marts.RESPONSE, marts.RESOLUTION, marts.CONTAINMENT, marts.LANGUAGE)
+DIMENSIONS = ("channel", "language", "clock")
+
+DASHBOARD_QUERIES = (
+    "headline",
+    "volume_by_day",
+    "volume_by_channel",
+    "reply_by_day",
+    "response_clocks",
+    "targets",
+    "outcomes_by_day",
+    "resolution_by_channel",
+    "languages",
+    "categories",
+    "heatmap",
+    "segments",
+    "top_users",
+)
+DAILY_QUERIES = ("headline", "response_clocks", "hours", "conversations", "transcripts")
+
+
+def _plain(value: Any) -> Any:
+    """A value as MongoDB keeps it: days as text, money as text."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date | Decimal):
+        return str(value)
+    return value
+
+
+def _as_of(duckdb: DuckDBEngine, conversations: LakeFiles) -> datetime:
+    microseconds = duckdb.query(AS_OF, {FACT: conversations.files})["as_of_us"][0].as_py()
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+
+def report_documents(
+    table: Table, rows: list[dict[str, Any]], *, zone: str, as_of: datetime
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A mart's rows as documents: `_id`, and report, grain, date, zone, dims, metrics."""
+    for row in rows:
+        dims = {name: row[name] for name in DIMENSIONS if name in row}
+        metrics = {k: _plain(v) for k, v in row.items() if k not in {*dims, "month", "report_date"}}
+        day = row["report_date"]
+        identity = "|".join([table.name, "day", day.isoformat(), zone, *dims.values()])
+        settled = datetime.combine(day, datetime.min.time(), UTC) + SETTLED_AFTER < as_of
+        yield (
+            identity,
+            {
+                "report": table.name,
+                "grain": "day",
+                "date": day.isoformat(),
+                "timezone": zone,
+                "dims": dims,
+                "metrics": metrics,
+                "settled": settled,
+                "input_watermark": as_of,
+            },
+        )
+
+
+@dg.asset(
+    key=["reports", "analytics_reports"],
+    group_name="reports",
+    description="The marts' rows as MongoDB documents, for services that read reports from there.",
+    kinds={"mongodb"},
+    owners=OWNERS,
+    ins={
+        **{table.name: dg.AssetIn(list(table.path)) for table in REPORTED_MARTS},
+        "conversations": dg.AssetIn(list(FACT)),
+    },
+)
+@failing_clearly
+def analytics_reports(
+    context: dg.AssetExecutionContext,
+    mongo: dg.ResourceParam[MongoStore],
+    duckdb: dg.ResourceParam[DuckDBEngine],
+    settings: dg.ResourceParam[Settings],
+    conversations: LakeFiles,
+    **inputs: Any,
+) -> dg.MaterializeResult[None]:
+    """One document a row of the reported marts."""
+    loaded: Mapping[str, LakeFiles] = inputs
+    as_of = _as_of(duckdb, conversations)
+
+    def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+        for table in REPORTED_MARTS:
+            source = f"select * from {table.layer}.{table.name}"  # noqa: S608  names of declared tables
+            rows = duckdb.query(source, {table.path: loaded[table.name].files}).to_pylist()
+            yield from report_documents(table, rows, zone=settings.report_timezone, as_of=as_of)
+
+    done = publish(mongo, "analytics_reports", documents(), run_id=context.run.run_id, now=datetime.now(UTC))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.written + done.unchanged,
+            "written": done.written,
+            "unchanged": done.unchanged,
+            "removed": done.removed,
+            "as_of": dg.MetadataValue.timestamp(as_of),
+        }
+    )
+
+
+@dg.asset(
+    key=["reports", "user_analytics"],
+    group_name="reports",
+    description="One MongoDB document a user: activity, recency, frequency, segment. Ids are keyed hashes.",
+    kinds={"mongodb"},
+    owners=OWNERS,
+    ins={"users": dg.AssetIn(list(marts.USER.path))},
+)
+@failing_clearly
+def user_analytics(
+    context: dg.AssetExecutionContext,
+    mongo: dg.ResourceParam[MongoStore],
+    duckdb: dg.ResourceParam[DuckDBEngine],
+    users: LakeFiles,
+) -> dg.MaterializeResult[None]:
+    """The mart of users as documents."""
+    rows = duckdb.query("select * from marts.user", {marts.USER.path: users.files}).to_pylist()
+    documents = ((row["user_id"], {k: _plain(v) for k, v in row.items()}) for row in rows)
+    done = publish(mongo, "user_analytics", documents, run_id=context.run.run_id, now=datetime.now(UTC))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.written + done.unchanged,
+            "written": done.written,
+            "unchanged": done.unchanged,
+            "removed": done.removed,
+        }
+    )
+
+
+def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline's numbers as metadata that the UI plots; what was not measured is left out."""
+    return {name: value for name, value in headline.items() if isinstance(value, int | float)}
+
+
+@dg.asset(
+    key=["reports", "daily_report"],
+    group_name="reports",
+    description="One HTML page a day: figures, response times, conversations with their transcripts.",
+    kinds={"html"},
+    owners=OWNERS,
+    partitions_def=DAILY,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[
+        list(FACT),
+        ["facts", "fct_wait"],
+        ["facts", "fct_traffic"],
+        ["lake", "messages"],
+        ["lake", "translations"],
+    ],
+)
+@failing_clearly
+def daily_report(
+    context: dg.AssetExecutionContext,
+    duckdb: dg.ResourceParam[DuckDBEngine],
+    parquet: dg.ResourceParam[ParquetIOManager],
+    settings: dg.ResourceParam[Settings],
+) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """The page of every day of the run, replaced whole."""
+    for day in context.partition_keys:
+        tables = run_queries(
+            duckdb,
+            DAILY_QUERIES,
+            lambda path, day=day: parquet.files(path, [day]),
+            model_parameters(settings),
+        )
+        headline = tables["headline"][0]
+        transcripts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in tables["transcripts"]:
+            transcripts[row["conversation_id"]].append(row)
+        page = pages.daily_page(
+            day=day,
+            headline=headline,
+            clocks=tables["response_clocks"],
+            hours_svg=pages.svg(charts.hours(tables["hours"])),
+            conversations=tables["conversations"],
+            transcripts=transcripts,
+            shown=LISTED_CONVERSATIONS,
+            zone=settings.timezone,
+        )
+        address = parquet.store.write_file(f"reports/daily_report/{day}.html", page.encode())
+        context.add_asset_metadata(
+            {"page": dg.MetadataValue.path(address), **_figures(headline)}, partition_key=day
+        )
+    yield dg.Output(None)
+
+
+@dg.asset(
+    key=["reports", "dashboard"],
+    group_name="reports",
+    description="The dashboard over all days: one HTML page that holds its data and needs no network.",
+    kinds={"html"},
+    owners=OWNERS,
+    deps=[
+        *(list(table.path) for table in marts.TABLES),
+        list(FACT),
+        ["facts", "fct_wait"],
+        ["facts", "fct_traffic"],
+    ],
+)
+@failing_clearly
+def dashboard(
+    duckdb: dg.ResourceParam[DuckDBEngine],
+    parquet: dg.ResourceParam[ParquetIOManager],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """The marts as one page."""
+    tables = run_queries(duckdb, DASHBOARD_QUERIES, parquet.files, model_parameters(settings))
+    headline = tables["headline"][0]
+    days = [row["report_date"] for row in tables["volume_by_day"]]
+    as_of = duckdb.query(AS_OF, {FACT: parquet.files(FACT)})["as_of_us"][0].as_py()
+    page = pages.dashboard_page(
+        headline=headline,
+        tables=tables,
+        charts={
+            "chart-volume": charts.volume(tables["volume_by_channel"]),
+            "chart-messages": charts.messages(tables["volume_by_day"]),
+            "chart-replies": charts.replies(tables["reply_by_day"]),
+            "chart-outcomes": charts.outcomes(tables["outcomes_by_day"]),
+            "chart-languages": charts.languages(tables["languages"]),
+            "chart-categories": charts.categories(tables["categories"]),
+            "chart-heatmap": charts.heatmap(tables["heatmap"]),
+        },
+        first_day=min(days, default=None),
+        last_day=max(days, default=None),
+        zone=settings.report_timezone,
+        targets=settings.response_targets,
+        as_of=datetime.fromtimestamp(as_of / 1e6, UTC) if as_of else None,
+    )
+    address = parquet.store.write_file("reports/dashboard.html", page.encode())
+    return dg.MaterializeResult(
+        metadata={"page": dg.MetadataValue.path(address), "bytes": len(page.encode()), **_figures(headline)}
+    )
+
+
+REPORTS = (analytics_reports, user_analytics, daily_report, dashboard)

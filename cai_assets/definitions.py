@@ -1,0 +1,99 @@
+"""All the wiring there is: `defs` is what Dagster loads. No logic belongs here."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import dagster as dg
+
+from cai_assets.assets import analytics, enrichment, lake, raw, reports
+from cai_assets.assets import documents as document_assets
+from cai_assets.checks.conservation import build_conservation_checks
+from cai_assets.checks.sql import build_sql_checks
+from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.io_managers.mongo import MongoIOManager
+from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.resources.mongo import MongoStore
+from cai_assets.resources.source import Source, open_source
+from cai_assets.settings import Settings, load_settings
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """Connections, opened when a run needs them and closed when it ends.
+
+    They are built from the settings, not from Dagster's configuration, so that no secret appears in the UI.
+    """
+
+    @dg.resource(description="Where conversations come from: NocoDB or files.")
+    def source(_: dg.InitResourceContext) -> Iterator[Source]:
+        with closing(open_source(settings)) as opened:
+            yield opened
+
+    @dg.resource(description="MongoDB: documents, memory, ledger, reports.")
+    def mongo(_: dg.InitResourceContext) -> Iterator[MongoStore]:
+        with MongoStore.from_settings(settings) as store:
+            store.ensure_indexes()
+            yield store
+
+    @dg.io_manager(description="Delta tables of Parquet files, on local disk or S3.")
+    def parquet(_: dg.InitResourceContext) -> ParquetIOManager:
+        return ParquetIOManager.from_settings(settings)
+
+    @dg.resource(description="DuckDB in memory, over the lake's files.", required_resource_keys={"parquet"})
+    def duckdb(context: dg.InitResourceContext) -> Iterator[DuckDBEngine]:
+        prepare = context.resources.parquet.store.duckdb_setup
+        with DuckDBEngine.from_settings(settings, prepare=prepare) as engine:
+            yield engine
+
+    @dg.io_manager(description="MongoDB documents.", required_resource_keys={"mongo"})
+    def documents(context: dg.InitResourceContext) -> MongoIOManager:
+        return MongoIOManager(context.resources.mongo)
+
+    return {
+        "settings": dg.ResourceDefinition.hardcoded_resource(
+            settings, description="The settings of the environment."
+        ),
+        "source": source,
+        "mongo": mongo,
+        "duckdb": duckdb,
+        "parquet": parquet,
+        "documents": documents,
+    }
+
+
+def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.Definitions:
+    """The whole code location.
+
+    Args:
+        settings: default those of the environment.
+        resources: replace resources of the same name, for tests.
+
+    Raises:
+        SettingsError: if a variable is wrong; all of them are named.
+    """
+    settings = settings or load_settings()
+    replaced: Mapping[str, Any] = {**build_resources(settings), **resources}
+    return dg.Definitions(
+        assets=[
+            raw.nocodb_conversations,
+            raw.nocodb_messages,
+            raw.raw_conversations,
+            raw.raw_messages,
+            document_assets.documents_conversations,
+            document_assets.documents_messages,
+            enrichment.languages,
+            enrichment.translations,
+            enrichment.categories,
+            *lake.build_lake_assets(),
+            *analytics.build_analytics_assets(),
+            *reports.REPORTS,
+        ],
+        asset_checks=[*build_conservation_checks(), *build_sql_checks()],
+        resources=dict(replaced),
+        # One process: a run's thirty steps would else be thirty interpreter starts of 3 CPU seconds each, and
+        # threads inside the steps (IO_THREADS, PROCESSING_THREADS) already use the machine.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

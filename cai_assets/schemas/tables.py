@@ -1,0 +1,11 @@
+"""All declared Parquet tables by their path. Declarations stand in the modules of their layers."""
+
+from collections.abc import Mapping
+
+from cai_assets.schemas import facts, lake, marts, raw
+from cai_assets.schemas.base import Table
+
+TABLES: Mapping[tuple[str, str], Table] = {
+    table.path: table for module in (raw, lake, facts, marts) for table in module.TABLES
+}
+"""Every Parquet table by `(layer, name)`."""
