@@ -1,0 +1,141 @@
+"""How answers reach MongoDB: in small batches, each one transaction over all its collections.
+
+An answer, its row in the ledger and the documents that use it are written together or not at all (where the
+server has transactions; elsewhere in that order), so a crash leaves neither a paid answer without its row nor
+a row without its answer.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from bson import Decimal128
+from pymongo import ReplaceOne, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError
+
+from cai_assets.domain.ledger import Call, Usage
+from cai_assets.failures import PermanentError
+from cai_assets.resources.dify_runs import Attempt
+from cai_assets.resources.mongo import MongoStore, Operation
+from cai_assets.settings import Settings
+
+# An answer waits at most this long for others to be written with: a transaction costs the embedded server
+# milliseconds whether it holds one answer or fifty.
+_LONGEST_WAIT_S: Final = 0.05
+
+# Without transactions this order holds: the answer first, as it is what was paid for.
+_ORDER: Final = ("translation_memory", "llm_calls", "translations", "categories")
+
+
+class Writes:
+    """Operations on their way to the database. One thread uses it."""
+
+    def __init__(self, mongo: MongoStore, settings: Settings) -> None:
+        self._mongo = mongo
+        self._size = settings.batch_size
+        self._pending: dict[str, list[Operation]] = {}
+        self._count = 0
+        self._since = 0.0
+
+    def add(self, collection: str, operation: Operation) -> None:
+        """Take in one operation."""
+        if not self._count:
+            self._since = time.monotonic()
+        self._pending.setdefault(collection, []).append(operation)
+        self._count += 1
+
+    @property
+    def due_in(self) -> float | None:
+        """Seconds until what waits shall be written; 0 where enough waits, None where nothing does."""
+        if not self._count:
+            return None
+        if self._count >= self._size:
+            return 0.0
+        return max(0.0, self._since + _LONGEST_WAIT_S - time.monotonic())
+
+    def flush(self) -> None:
+        """Write all that waits, as one transaction.
+
+        Raises:
+            TransientError: the database cannot be reached.
+            PermanentError: it refuses.
+        """
+        if not self._count:
+            return
+        pending = [(name, self._pending[name]) for name in _ORDER if name in self._pending]
+        self._pending, self._count = {}, 0
+
+        def body(session: ClientSession | None) -> None:
+            for name, operations in pending:
+                self._mongo.collection(name).bulk_write(operations, ordered=False, session=session)
+
+        try:
+            self._mongo.run_batch(body)
+        except BulkWriteError as error:
+            first = (error.details or {}).get("writeErrors", [{}])[0]
+            raise PermanentError(
+                f"MongoDB refused a write of the enrichment (code {first.get('code')}): {first.get('errmsg')}"
+            ) from error
+
+
+def replacement(document: Mapping[str, Any]) -> ReplaceOne[dict[str, Any]]:
+    """Write a document, whatever stood there."""
+    return ReplaceOne({"_id": document["_id"]}, dict(document), upsert=True)
+
+
+def first_of(document: Mapping[str, Any]) -> UpdateOne:
+    """Write a document unless one of its id is there."""
+    fields = {name: value for name, value in document.items() if name != "_id"}
+    return UpdateOne({"_id": document["_id"]}, {"$setOnInsert": fields}, upsert=True)
+
+
+def ledger_document(call: Call) -> dict[str, Any]:
+    """A row of the ledger as MongoDB holds it: the price as Decimal128, which it can add up."""
+    fields = call.fields()
+    price = fields["price"]
+    return {"_id": call.call_id, **fields, "price": None if price is None else Decimal128(price)}
+
+
+def calls_of(attempts: Iterable[Attempt], unit: Call, problem: str | None = None) -> list[Call]:
+    """The rows of one call: one for each of its runs.
+
+    Args:
+        attempts: the runs in order.
+        unit: what is the same in all of them.
+        problem: why the answer of the last run is none, though the run succeeded.
+    """
+    rows = []
+    for attempt in attempts:
+        error = attempt.error if attempt.error is not None else problem
+        rows.append(
+            replace(
+                unit,
+                call_id=attempt.workflow_run_id or attempt.user,
+                status="ok" if error is None else "failed",
+                created_at=attempt.created_at,
+                usage=attempt.usage,
+                workflow_run_id=attempt.workflow_run_id,
+                latency_ms=attempt.latency_ms,
+                attempts=attempt.requests,
+                error=error,
+            )
+        )
+    return rows
+
+
+def spent_by(mongo: MongoStore, run_id: str) -> Usage:
+    """What a run of the platform has used by the ledger: its earlier assets, and tries that broke."""
+    tokens, price = 0, Decimal(0)
+    for row in mongo.collection("llm_calls").find({"run_id": run_id}, {"tokens": 1, "price": 1}):
+        tokens += row.get("tokens") or 0
+        price += row["price"].to_decimal() if row.get("price") is not None else 0
+    return Usage(tokens, price)
+
+
+def now() -> datetime:
+    """This instant in UTC."""
+    return datetime.now(UTC)
