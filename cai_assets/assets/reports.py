@@ -184,7 +184,7 @@ def daily_report(
     duckdb: dg.ResourceParam[DuckDBEngine],
     parquet: dg.ResourceParam[ParquetIOManager],
     settings: dg.ResourceParam[Settings],
-) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+) -> dg.MaterializeResult[None]:
     """The page of every day of the run, replaced whole."""
     for day in context.partition_keys:
         tables = run_queries(
@@ -211,7 +211,7 @@ def daily_report(
         context.add_asset_metadata(
             {"page": dg.MetadataValue.path(address), **_figures(headline)}, partition_key=day
         )
-    yield dg.Output(None)
+    return dg.MaterializeResult()
 
 
 @dg.asset(
