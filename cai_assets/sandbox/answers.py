@@ -81,8 +81,8 @@ class Translator:
         if found is None:
             error = (
                 f"No translation into {target!r} is known for this text ({len(text)} characters, source "
-                f"language {source or 'not given'!r}): the sandbox translates the {len(self)} parallel texts it "
-                "was started with and nothing else."
+                f"language {source or 'not given'!r}): the sandbox translates the {len(self)} parallel texts "
+                "that it was started with, and nothing else."
             )
             return Answer("", {}, prompt, error)
         return Answer(found, {"text": found}, prompt)

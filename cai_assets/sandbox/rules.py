@@ -111,7 +111,7 @@ KEYWORDS: Mapping[str, tuple[str, str]] = {
         "oil change, auto repair, my car, 修理, ميكانيكي",
     ),
     "appointment": (
-        "appointment* reschedul* calendar* termin* besprechung* rendez-vous cita citas",
+        "appointment* meeting* schedul* reschedul* calendar* termin* besprechung* rendez-vous cita citas",
         "面談, موعد",
     ),
     "meeting": (
