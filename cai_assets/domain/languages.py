@@ -56,7 +56,7 @@ class Detection:
 
 
 class _Classifier:
-    """The model, loaded at first use (0.3 s) and once, whichever thread asks first."""
+    """The model, loaded at first use (1 s) and once, whichever thread asks first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
