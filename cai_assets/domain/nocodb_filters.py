@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 SECOND = timedelta(seconds=1)
 
-# What either grammar gives a meaning to, or what versions disagree about (backslash).
-_STRUCTURAL = re.compile(r"""[()'",~\\\x00-\x1f]""")
+# What either grammar gives a meaning to. A backslash is a letter like any other in both.
+_STRUCTURAL = re.compile(r"""[()'",~\x00-\x1f]""")
 
 
 def is_plain(value: str) -> bool:

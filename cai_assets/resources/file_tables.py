@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -299,19 +300,30 @@ def _explained(error: duckdb.Error, files: FileSet) -> SourceError:
             f"not enough memory or temporary disk space to read {files.origin}: raise DUCKDB_MEMORY_LIMIT, "
             "or point TMPDIR at a larger disk"
         )
-    line = re.search(r"Line: (\d+)|in line (\d+)", message)
-    path = re.search(r"file = (\S+)|[Ff]ile ['\"]([^'\"]+)['\"]", message)
-    place = next((group for group in path.groups() if group), "") if path else ""
-    where = place or files.origin
-    if line:
-        where += f", line {next(group for group in line.groups() if group)}"
-    lines = [part.strip() for part in message.splitlines()]
+    if "Malformed JSON" in message:
+        return SourceError(_first_bad_json(files) or f"cannot read {files.origin}: malformed JSON")
+    line = re.search(r"CSV Error on Line: (\d+)", message)
+    path = re.search(r"\n  file = (.+)", message) or re.search(r"[Ff]ile ['\"]([^'\"]+)['\"]", message)
+    place = (path[1] if path else files.origin) + (f", line {line[1]}" if line else "")
     if "Original Line" in message:  # the line itself may hold what a person wrote
-        after = re.split(
-            r"Original Line:.*?\n(?=Expected|Value with|Invalid unicode|Maximum|Error when)",
-            message,
-            maxsplit=1,
-            flags=re.DOTALL,
-        )
-        lines = after[1].splitlines() if len(after) == 2 else ["the line does not fit the header"]
-    return SourceError(f"cannot read {where}: {lines[0].rstrip()[:300]}")
+        reasons = r"^(Expected Number|Value with|Invalid unicode|Maximum line|Error when).*$"
+        reason = re.search(reasons, message, flags=re.MULTILINE)
+        what = reason[0] if reason else "the line does not fit the header"
+    else:
+        what = message.splitlines()[0]
+    return SourceError(f"cannot read {place}: {what.strip()[:300]}")
+
+
+def _first_bad_json(files: FileSet) -> str:
+    """File and line of the first line that is no JSON; DuckDB counts lines by its own buffers."""
+    for path in files.paths:
+        opener = gzip.open if path.name.lower().endswith(".gz") else open
+        with opener(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    if line.strip():
+                        json.loads(line)
+                except ValueError as error:
+                    reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is no UTF-8 text"
+                    return f"cannot read {path}, line {number}: no JSON: {reason}"
+    return ""

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from cai_assets.domain.timestamps import TimestampError, parse_timestamp
 from cai_assets.failures import PermanentError, TransientError
+from cai_assets.schemas.documents import SOURCE_COLLECTIONS
 from cai_assets.settings import Settings
 
 
@@ -36,21 +37,30 @@ class SourceUnavailableError(TransientError):
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table as every source must offer it, under the platform's own column names.
+    """A table as every source must offer it, under the platform's own column names (`schemas.documents`).
 
     Attributes:
         name: "conversations" or "messages".
-        id_column: business id.
         time_column: the row's own time; for conversations the start, by which a row belongs to its day.
-        required: columns without which nothing can be computed.
-        optional: columns that are used where they exist.
     """
 
     name: Literal["conversations", "messages"]
-    id_column: str
     time_column: str
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
+
+    @property
+    def id_column(self) -> str:
+        """Business id."""
+        return SOURCE_COLLECTIONS[self.name].key.name
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns without which nothing can be computed."""
+        return SOURCE_COLLECTIONS[self.name].required
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Columns that are read where they exist."""
+        return SOURCE_COLLECTIONS[self.name].optional
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -58,23 +68,8 @@ class SourceTable:
         return self.required + self.optional
 
 
-CONVERSATIONS = SourceTable(
-    "conversations",
-    id_column="conversation_id",
-    time_column="started_at",
-    required=("conversation_id", "user_id", "status", "started_at"),
-    optional=(
-        *("agent_id", "channel", "language", "ended_at", "updated_at", "traffic_class", "status_events"),
-        *("tags", "csat_score", "csat_at", "csat_comment", "attrs"),
-    ),
-)
-MESSAGES = SourceTable(
-    "messages",
-    id_column="message_id",
-    time_column="created_at",
-    required=("message_id", "conversation_id", "sender_type", "text", "created_at"),
-    optional=("seq", "sender_id", "language", "updated_at", "private", "attrs"),
-)
+CONVERSATIONS = SourceTable("conversations", time_column="started_at")
+MESSAGES = SourceTable("messages", time_column="created_at")
 TABLES = (CONVERSATIONS, MESSAGES)
 
 
