@@ -174,9 +174,7 @@ class SandboxProcess:
         os.kill(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            try:
-                os.kill(self.pid, 0)
-            except ProcessLookupError:
+            if _ended(self.pid):
                 return
             time.sleep(0.05)
         os.kill(self.pid, signal.SIGKILL)
@@ -188,3 +186,13 @@ class SandboxProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits for its parent to take note of its end."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"

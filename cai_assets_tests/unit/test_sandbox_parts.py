@@ -1,6 +1,7 @@
 """The sandbox's parts without a server: seeding, answers, rules, faults."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,8 +15,11 @@ from cai_assets.failures import PermanentError
 from cai_assets.sandbox.answers import Translator, categoriser, usage
 from cai_assets.sandbox.config import SandboxConfig
 from cai_assets.sandbox.faults import FaultError, Faults
+from cai_assets.sandbox.filters import select
 from cai_assets.sandbox.rules import KEYWORDS, categorise
 from cai_assets.sandbox.seed import PARALLEL, build_table, load
+from cai_assets.sandbox.where import parse
+from cai_assets_tests.conftest import shared_data
 from cai_assets_tests.fixtures.sandbox import write_small_folder
 
 
@@ -106,6 +110,32 @@ def test_a_missing_column_is_named(tmp_path):
 def test_wrong_options_of_the_sample_are_told():
     with pytest.raises(PermanentError, match=r"cannot be made with .*'dayz': 3"):
         load(SandboxConfig(sample_options={"dayz": 3}))
+
+
+def seconds_of(table, where):
+    """Processor time of the first answer to a filter (later ones are remembered), the best of five."""
+    times = []
+    for _ in range(5):
+        table.remembered.clear()
+        started = time.process_time()
+        assert len(select(table, parse(where))) > 0
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+def test_pages_of_a_large_table_do_not_look_at_every_row():
+    tables = load(SandboxConfig(data=str(shared_data("star")))).tables
+    messages, conversations = tables["messages"], tables["conversations"]
+    ids = ",".join(column(conversations, "conversation_id")[3000:3300])
+    late = f"exactDate,{column(messages, 'CreatedAt')[-2000]}"
+    scan = seconds_of(messages, "(text,like,taxi)")
+    for where in (
+        "(Id,gt,100000)",
+        f"(conversation_id,in,{ids})~and(Id,gt,20000)",
+        f"(created_at,gte,{late})~and(created_at,lt,exactDate,2021-01-01 00:00:00+00:00)",
+        f"(UpdatedAt,gte,{late})~or(CreatedAt,gte,{late})",
+    ):
+        assert seconds_of(messages, where) < scan / 5, where[:60]
 
 
 # -- answers
