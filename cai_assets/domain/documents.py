@@ -254,11 +254,12 @@ def _judge(
 
 
 def _check_adopted(conversation_id: str, partition: str, live_conversations: Mapping[str, str]) -> None:
-    day = live_conversations.get(conversation_id)
-    if day == partition:
-        return
-    where = "is unknown or in quarantine" if day is None else f"lives on {day}"
-    raise ValueError(f"orphan: its conversation {conversation_id!r} {where}, not on {partition}")
+    if live_conversations.get(conversation_id) != partition:
+        # Which of the three it is depends on the days that a run covers; the reason must not.
+        raise ValueError(
+            f"orphan: its conversation {conversation_id!r} does not live on {partition}: it is unknown, in "
+            "quarantine, or started on another day"
+        )
 
 
 def _reason(error: ValidationError) -> str:

@@ -6,20 +6,18 @@ What every user of the database needs belongs here. Replacing partitions of docu
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 from urllib.parse import quote_plus
 
 import bson
 import pyarrow as pa
 import pymongo
 from bson.codec_options import CodecOptions
-from pymongo import DeleteMany, DeleteOne, InsertOne, MongoClient, ReplaceOne, UpdateMany, UpdateOne
-from pymongo.client_session import ClientSession
+from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
@@ -32,82 +30,28 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
-from pymongo.results import BulkWriteResult
 
 from cai_assets.domain.documents import DocumentBatch
 from cai_assets.failures import PermanentError, TransientError, call_with_retries
 from cai_assets.resources import mongo_arrow, mongo_documents
 from cai_assets.resources.mongo_documents import Replacement
+from cai_assets.resources.mongo_writes import (
+    Document,
+    Operation,
+    WriteReport,
+    bulk,
+    take_result,
+    without_unfit,
+)
 from cai_assets.schemas.documents import COLLECTIONS
 from cai_assets.settings import Settings
 
-Document: TypeAlias = dict[str, Any]
-Operation: TypeAlias = (
-    InsertOne[Document] | ReplaceOne[Document] | UpdateOne | UpdateMany | DeleteOne | DeleteMany
-)
+__all__ = ["Document", "MongoStore", "Operation", "WriteReport"]
 
 SERVER_SELECTION_MS = 5_000
 BATCH_TIMEOUT_S = 90.0
 """Longest one batch may take. Without it `with_transaction` tries for 120 s against a server that died."""
-MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 _AUTHENTICATION_CODES = {13, 18, 8000}  # Unauthorized, AuthenticationFailed, Atlas's own
-
-
-@dataclass(frozen=True)
-class RowFailure:
-    """One operation that the database or BSON refused.
-
-    Attributes:
-        index: place of the operation in what was given to `write`.
-        code: MongoDB's error code; None where BSON could not hold the document.
-        reason: what was wrong.
-    """
-
-    index: int
-    code: int | None
-    reason: str
-
-
-@dataclass
-class WriteReport:
-    """What a `write` did, in documents; `failures` lists the operations that were refused, by row."""
-
-    inserted: int = 0
-    upserted: int = 0
-    matched: int = 0
-    modified: int = 0
-    deleted: int = 0
-    failures: list[RowFailure] = field(default_factory=list)
-
-    def add(self, result: Mapping[str, Any]) -> None:
-        """Add pymongo's counts of one bulk result."""
-        self.inserted += result.get("nInserted", 0)
-        self.upserted += result.get("nUpserted", 0)
-        self.matched += result.get("nMatched", 0)
-        self.modified += result.get("nModified", 0)
-        self.deleted += result.get("nRemoved", 0)
-
-    def merge(self, other: "WriteReport") -> None:
-        """Add another report's counts and failures."""
-        self.inserted += other.inserted
-        self.upserted += other.upserted
-        self.matched += other.matched
-        self.modified += other.modified
-        self.deleted += other.deleted
-        self.failures += other.failures
-
-    def raise_failures(self) -> None:
-        """Raise where any operation was refused.
-
-        Raises:
-            PermanentError: naming how many, and the first with its reason.
-        """
-        if self.failures:
-            first = self.failures[0]
-            raise PermanentError(
-                f"MongoDB refused {len(self.failures)} operations; the first, number {first.index}: "
-                f"{first.reason}"
-            )
 
 
 class MongoStore:
@@ -210,8 +154,10 @@ class MongoStore:
                 f"no MongoDB answers within {SERVER_SELECTION_MS / 1000:.0f} s at MONGODB_URI "
                 f"({str(error).split(',')[0]}): is it started, and is the address right?"
             )
-        if isinstance(error, ConnectionFailure | AutoReconnect) or error.has_error_label(
-            "TransientTransactionError"
+        if (
+            error.timeout
+            or isinstance(error, ConnectionFailure | AutoReconnect)
+            or error.has_error_label("TransientTransactionError")
         ):
             return TransientError(f"{where}: {error}")
         if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_CODES:
@@ -320,14 +266,14 @@ class MongoStore:
         collection = self.collection(name)
         while rows:
             try:
-                self.run_batch(partial(_bulk, collection, rows), report)
+                self.run_batch(partial(bulk, collection, rows), report)
             except BulkWriteError as error:
                 if self.transactions:  # nothing of it was kept: again without, which tells all rows apart
                     self._write_plain(collection, rows, places, report)
                 else:
-                    _take_result(error, places, report)
+                    take_result(error, places, report)
             except (bson.errors.BSONError, DocumentTooLarge, OverflowError, UnicodeEncodeError) as error:
-                rows, places = _without_unfit(rows, places, report, error)
+                rows, places = without_unfit(rows, places, report, error)
                 continue
             break
         return report
@@ -344,7 +290,7 @@ class MongoStore:
                 with pymongo.timeout(BATCH_TIMEOUT_S):
                     report.add(collection.bulk_write(rows, ordered=False).bulk_api_result)
             except BulkWriteError as error:
-                _take_result(error, places, report)
+                take_result(error, places, report)
             except PyMongoError as error:
                 raise self.explain(error) from error
 
@@ -451,59 +397,6 @@ def batches_of(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]
     while batch := list(islice(source, size)):
         yield first, batch
         first += len(batch)
-
-
-def unfit_for_bson(document: Mapping[str, Any]) -> str | None:
-    """Why MongoDB cannot hold `document`, or None.
-
-    Reasons: over 16 MB, integers over 64 bits, text that is no UTF-8, NUL in a key, nested too deep.
-    """
-    try:
-        size = len(bson.encode(document))
-    except (bson.errors.BSONError, OverflowError, UnicodeEncodeError, RecursionError) as error:
-        return f"{type(error).__name__}: {error}"
-    if size > MAX_DOCUMENT_BYTES:
-        return f"document of {size:,} bytes, MongoDB holds {MAX_DOCUMENT_BYTES:,}"
-    return None
-
-
-def _without_unfit(
-    rows: Sequence[Operation], places: Sequence[int], report: WriteReport, error: Exception
-) -> tuple[list[Operation], list[int]]:
-    """Take out the operations that BSON cannot hold, as failures of the report."""
-    kept: list[Operation] = []
-    kept_places: list[int] = []
-    for row, place in zip(rows, places, strict=True):
-        body = getattr(row, "_doc", None)
-        parts = {"filter": getattr(row, "_filter", None), "body": body}
-        reason = unfit_for_bson(parts)
-        if reason is None:
-            kept.append(row)
-            kept_places.append(place)
-        else:
-            report.failures.append(RowFailure(place, None, reason))
-    if len(kept) == len(rows):  # not a row's fault that we can name
-        raise PermanentError(f"a batch could not be encoded: {error}") from error
-    return kept, kept_places
-
-
-def _bulk(
-    collection: Collection[Document], rows: Sequence[Operation], session: ClientSession | None
-) -> BulkWriteResult:
-    return collection.bulk_write(rows, ordered=False, session=session)
-
-
-def _take_result(error: BulkWriteError, places: Sequence[int], report: WriteReport) -> None:
-    details = error.details
-    report.add(details)
-    for problem in details.get("writeErrors", ()):
-        report.failures.append(
-            RowFailure(places[problem["index"]], problem.get("code"), str(problem.get("errmsg", problem)))
-        )
-    if details.get("writeConcernErrors"):
-        raise TransientError(
-            f"MongoDB did not confirm a write: {details['writeConcernErrors'][0]}"
-        ) from error
 
 
 def _without(uri: str, message: str) -> str:

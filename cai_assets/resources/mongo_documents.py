@@ -19,10 +19,11 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from cai_assets.domain.documents import DocumentBatch, PartitionDocuments, Reject, Version, clean_reason
 from cai_assets.domain.versions import Decision, decide
 from cai_assets.failures import PermanentError, TransientError
+from cai_assets.resources.mongo_writes import Document, Operation, bulk, command_of, unfit_for_bson
 from cai_assets.schemas.documents import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from cai_assets.resources.mongo import Document, MongoStore, Operation
+    from cai_assets.resources.mongo import MongoStore
 
 MAX_ATTEMPTS = 10
 """Rounds of reading and deciding again, before two runs that write the same ids are called a conflict."""
@@ -143,7 +144,7 @@ class _Replacing:
 
     # -- reading
 
-    def _stored_of_partition(self) -> Iterator["Document"]:
+    def _stored_of_partition(self) -> Iterator[Document]:
         """Documents that are of the partition or hold superseded versions of it; what deciding needs of them.
 
         Those with superseded versions come whole, as one of these may live again.
@@ -154,13 +155,13 @@ class _Replacing:
         )
         yield from self.collection.find({"superseded.partition": self.partition})
 
-    def _stored(self, ids: Sequence[str]) -> dict[str, "Document"]:
+    def _stored(self, ids: Sequence[str]) -> dict[str, Document]:
         return {document["_id"]: document for document in self.collection.find({"_id": {"$in": list(ids)}})}
 
     # -- writing
 
     def _write_chunk(
-        self, versions: dict[str, list[Version]], known: Mapping[str, "Document"]
+        self, versions: dict[str, list[Version]], known: Mapping[str, Document]
     ) -> tuple[dict[str, Decision], list[Reject]]:
         rejects: list[Reject] = []
         first: dict[str, Decision] = {}
@@ -195,14 +196,14 @@ class _Replacing:
             f"({next(iter(versions))!r} and others)"
         )
 
-    def _ours(self, stored: "Document | None") -> bool:
+    def _ours(self, stored: Document | None) -> bool:
         return (
             stored is not None
             and stored["run_id"] == self.stamps.run_id
             and stored["changed_at"] == self.stamps.now
         )
 
-    def _operation(self, key: str, decision: Decision, stored: "Document | None") -> "Operation | None":
+    def _operation(self, key: str, decision: Decision, stored: Document | None) -> Operation | None:
         """The write that carries a decision out, bound to the revision it was made on."""
         if decision.change == "none":
             return None
@@ -231,7 +232,7 @@ class _Replacing:
         update = {"$set": values, **({"$unset": gone} if gone else {})}
         return UpdateOne({"_id": key, "revision": stored["revision"]}, update)
 
-    def _write(self, operations: Mapping[str, "Operation"]) -> dict[str, str] | None:
+    def _write(self, operations: Mapping[str, Operation]) -> dict[str, str] | None:
         """Write them all, or say what to do again.
 
         Returns:
@@ -240,11 +241,12 @@ class _Replacing:
         """
         if not operations:
             return None
-        rows = list(operations.values())
+        keys = sorted(operations, key=lambda key: command_of(operations[key]))
+        rows = [operations[key] for key in keys]
         changes = sum(isinstance(row, UpdateOne) for row in rows)
 
         def body(session: Any) -> None:
-            written = self.collection.bulk_write(rows, ordered=False, session=session)
+            written = bulk(self.collection, rows, session)
             if written.matched_count != changes:
                 raise _ChangedMeanwhileError
 
@@ -253,7 +255,6 @@ class _Replacing:
         except _ChangedMeanwhileError:
             return {}
         except BulkWriteError as error:
-            keys = list(operations)
             problems = error.details.get("writeErrors", ())
             return {
                 keys[problem["index"]]: f"MongoDB refuses it: {problem.get('errmsg', problem)}"
@@ -264,22 +265,10 @@ class _Replacing:
             return self._unfit(operations, error)
         return None
 
-    def _unfit(self, operations: Mapping[str, "Operation"], error: Exception) -> dict[str, str]:
-        from cai_assets.resources.mongo import unfit_for_bson
-
-        refused = {}
-        for key, operation in operations.items():
-            body: Any = getattr(operation, "_doc")  # noqa: B009  where pymongo keeps it, not in its types
-            reason = unfit_for_bson(body)
-            if reason is None:
-                continue
-            stored = body.get("$set", body)
-            if stored.get("superseded") and unfit_for_bson({**stored, "superseded": None}) is None:
-                raise PermanentError(
-                    f"{self.table} {key!r}: {len(stored['superseded']) + 1} rows of the source have this id, "
-                    "together more than MongoDB holds in a document: correct the ids in the source"
-                )
-            refused[key] = reason
+    def _unfit(self, operations: Mapping[str, Operation], error: Exception) -> dict[str, str]:
+        bodies = {key: getattr(operation, "_doc") for key, operation in operations.items()}  # noqa: B009
+        reasons = {key: unfit_for_bson(body) for key, body in bodies.items()}
+        refused = {key: reason for key, reason in reasons.items() if reason is not None}
         if not refused:
             raise PermanentError(f"{self.table} of {self.partition} cannot be encoded: {error}") from error
         return refused
