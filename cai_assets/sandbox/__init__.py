@@ -1,1 +1,1 @@
-"""A local NocoDB and Dify with sample conversations, for the demo and the tests. Production never imports it."""
+"""A local NocoDB and Dify with sample conversations, for the demo and the tests; never for production."""

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         serve(config, port=given.port, ready_file=given.ready_file, stop_with_parent=given.stop_with_parent)
-    except (CaiError, FaultError, OSError) as error:
+    except (CaiError, FaultError) as error:
         print(f"The sandbox cannot start: {error}", file=sys.stderr)
         return 2
     return 0

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from cai_assets.failures import PermanentError
 from cai_assets.sandbox.config import SandboxConfig, environment
 from cai_assets.sandbox.dify import Dify
 from cai_assets.sandbox.faults import TRANSPORT_KINDS, FaultError, Faults, Receive, Scope, Send, strike
@@ -159,14 +160,19 @@ def serve(
         stop_with_parent: end also when the process that started this one has gone.
 
     Raises:
-        PermanentError: see `build_app`.
-        OSError: the port is taken.
+        PermanentError: the port is taken, or as `build_app` says.
+        FaultError: see `build_app`.
     """
     parent = os.getppid() if stop_with_parent else None
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with contextlib.closing(listener):
-        listener.bind(("127.0.0.1", port))
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PermanentError(
+                f"Port {port} of 127.0.0.1 cannot be used ({error.strerror}). Name another; 0 takes a free one."
+            ) from error
         app = build_app(config)
         # The data lives as long as the process: the garbage collector need not walk through it each time.
         gc.collect()

@@ -1,5 +1,7 @@
 """The sandbox's NocoDB over HTTP, held to what was measured on NocoDB 0.301.3."""
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -390,6 +392,28 @@ def test_a_sandbox_stops_cleanly_and_frees_its_port(tmp_path):
     assert SandboxProcess.attach(ready) is None
     sandbox.stop()
     attached.stop()
+
+
+def test_a_sandbox_ends_with_the_process_that_started_it(small_folder):
+    code = (
+        "import os, sys; from cai_assets.sandbox.process import SandboxProcess; "
+        f"sandbox = SandboxProcess.start({str(small_folder)!r}); "
+        "print(sandbox.base_url, flush=True); os._exit(0)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    deadline = time.monotonic() + 20
+    with pytest.raises(requests.ConnectionError):  # noqa: PT012  it goes within a second or so
+        while time.monotonic() < deadline:
+            requests.get(f"{started.stdout.strip()}/sandbox/info", timeout=5)
+            time.sleep(0.1)
+
+
+def test_a_taken_port_is_named(small_sandbox, small_folder):
+    port = int(small_sandbox.base_url.rpartition(":")[2])
+    with pytest.raises(PermanentError, match=rf"Port {port} of 127\.0\.0\.1 cannot be used"):
+        SandboxProcess.start(small_folder, port=port)
 
 
 def test_a_sandbox_without_data_says_what_it_needs(tmp_path):
