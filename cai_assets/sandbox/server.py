@@ -171,7 +171,7 @@ def serve(
             listener.bind(("127.0.0.1", port))
         except OSError as error:
             raise PermanentError(
-                f"Port {port} of 127.0.0.1 cannot be used ({error.strerror}); name another, 0 takes a free one"
+                f"Port {port} of 127.0.0.1 cannot be used ({error.strerror}); name another, or 0 for any"
             ) from error
         app = build_app(config)
         # The data lives as long as the process: the garbage collector need not walk through it each time.
