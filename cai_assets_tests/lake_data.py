@@ -158,8 +158,9 @@ class Warehouse:
         return found
 
     def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
-        """A query over all tables there are."""
-        found: list[dict[str, Any]] = self.engine.query(sql, self.files, parameters).to_pylist()
+        """A query over the tables that it names."""
+        named = {path: files for path, files in self.files.items() if ".".join(path) in sql}
+        found: list[dict[str, Any]] = self.engine.query(sql, named, parameters).to_pylist()
         return found
 
     def _write(self, path: TablePath, arrow: pa.Table) -> str:

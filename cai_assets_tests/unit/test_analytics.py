@@ -1,0 +1,544 @@
+"""Facts and marts against the oracle: the generator's conversations, and small awkward random ones."""
+
+import json
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.models import load_models, load_tests
+from cai_assets.sandbox.sample import generate
+from cai_assets.schemas.tables import TABLES
+from cai_assets_tests import oracle
+from cai_assets_tests.lake_data import Row, Rows, Warehouse, lake_rows
+from cai_assets_tests.oracle import marts
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def us(instant: datetime | None) -> int | None:
+    return None if instant is None else (instant - EPOCH) // MICROSECOND
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Equal; numbers that are not whole to nine digits, as a sum has another order in each engine."""
+    if isinstance(found, float) and isinstance(expected, int | float):
+        return math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(found == expected)
+
+
+def assert_rows(found: list[dict[str, Any]], key: tuple[str, ...], expected: Mapping[Any, Row]) -> None:
+    """Every expected row is there with its values, and no other row."""
+    by_key = {tuple(row[name] for name in key): row for row in found}
+    assert len(by_key) == len(found), "a key is repeated"
+    assert set(by_key) == set(expected)
+    for values, row in expected.items():
+        wrong = {
+            name: (by_key[values][name], value)
+            for name, value in row.items()
+            if not same(by_key[values][name], value)
+        }
+        assert not wrong, f"{dict(zip(key, values, strict=True))}: found and expected {wrong}"
+
+
+class Sample:
+    """Conversations with everything that belongs to them, as rows of the oracle and of the lake."""
+
+    def __init__(self, conversations: list[Row], messages: list[Row], timezone: str) -> None:
+        self.conversations = conversations
+        self.timezone = timezone
+        self.live = oracle.live(conversations)
+        self.messages = [self._detected(m) for m in messages]
+        self.translations: dict[str, set[str]] = defaultdict(set)
+        self.categories: dict[str, str] = {}
+        self.rows = lake_rows(
+            conversations,
+            self.messages,
+            timezone,
+            translations=list(self._translations()),
+            categories=list(self._categories()),
+            llm_calls=list(self._calls()),
+        )
+
+    @staticmethod
+    def _detected(message: Row) -> Row:
+        # Detection disagrees with the declaration now and then, and cannot tell short texts.
+        letters = sum(map(ord, message["message_id"]))
+        detected = ("und", "fr", None)[letters % 3] if letters % 5 == 0 else message.get("language")
+        return {**message, "language_detected": detected}
+
+    def _translations(self) -> Any:
+        for m in lake_rows(self.conversations, self.messages)["messages"]:
+            letters = sum(map(ord, m["message_id"]))
+            statuses = [("ok", "failed", "skipped")[letters % 3], "skipped"][: letters % 4]
+            for version, status in enumerate(statuses):
+                self.translations[m["message_id"]].add(status)
+                yield {
+                    "conversation_id": m["conversation_id"],
+                    "message_id": m["message_id"],
+                    "text_hash": "",
+                    "source_language": "de",
+                    "target_language": "en",
+                    "prompt_version": str(version),
+                    "status": status,
+                }
+
+    def _categories(self) -> Any:
+        for n, c in enumerate(self.conversations):
+            for version in range(n % 3):
+                self.categories[c["conversation_id"]] = f"{n % 4}/{version}"
+                yield {
+                    "conversation_id": c["conversation_id"],
+                    "taxonomy_version": str(version),
+                    "prompt_version": "1",
+                    "category": f"{n % 4}/{version}",
+                    "source": "rule",
+                }
+
+    def _calls(self) -> Any:
+        for n, c in enumerate(self.conversations):
+            yield {
+                "call_id": f"call-{n}",
+                "purpose": "category",
+                "status": "ok",
+                "conversation_id": c["conversation_id"],
+                "tokens": n,
+                "price": Decimal(n) / 10**8,
+                "attempts": 1,
+                "created_at": c["started_at"],
+            }
+
+    @property
+    def as_of(self) -> datetime:
+        """The latest change of the source, of test traffic too."""
+        changes = [
+            row["source_updated_at"] for name in ("conversations", "messages") for row in self.rows[name]
+        ]
+        return max(changes, default=EPOCH)
+
+    def day(self, instant: datetime) -> date:
+        return instant.astimezone(ZoneInfo(self.timezone)).date()
+
+
+def check_facts(warehouse: Warehouse, sample: Sample) -> None:
+    """Hold every fact against the oracle."""
+    grouped = oracle.by_conversation(sample.conversations, sample.messages)
+    facts = oracle.all_facts(sample.conversations, sample.messages)
+    expected = {}
+    for key, fact in facts.items():
+        conversation, ordered = grouped[key]
+        channel, language = marts.dimensions(conversation, ordered)
+        last_agent = [m for m in ordered if m["sender_type"] == "agent"][-1:]
+        expected[(key,)] = {
+            "channel": channel,
+            "language": language,
+            "category": sample.categories.get(key),
+            "first_message_at_us": us(fact.first_message_at),
+            "last_message_at_us": us(fact.last_message_at),
+            "first_message_date": sample.day(fact.first_message_at or conversation["started_at"]),
+            "messages": fact.messages,
+            "user_messages": fact.user_messages,
+            "bot_messages": fact.bot_messages,
+            "agent_messages": fact.agent_messages,
+            "user_turns": fact.user_turns,
+            "agents": fact.agents,
+            "last_agent_id": last_agent[0].get("sender_id") if last_agent else None,
+            "first_user_at_us": us(fact.first_user_at),
+            "first_user_date": sample.day(fact.first_user_at) if fact.first_user_at else None,
+            "first_any_at_us": us(fact.first_any_at),
+            "first_human_at_us": us(fact.first_human_at),
+            "handoff_at_us": us(fact.handoff_at),
+            "handoff_date": sample.day(fact.handoff_at) if fact.handoff_at else None,
+            "first_response_s": fact.first_response_s,
+            "first_human_response_s": fact.first_human_response_s,
+            "human_response_after_handoff_s": fact.human_response_after_handoff_s,
+            "first_resolved_us": us(fact.resolved_first_at),
+            "last_resolved_us": us(fact.resolved_last_at),
+            "resolution_first_s": fact.resolution_first_s,
+            "resolution_last_s": fact.resolution_last_s,
+            "resolves": fact.resolves,
+            "reopens": fact.reopens,
+            "is_undone": marts.was_undone(conversation),
+            "episodes": fact.episodes,
+            "touches": fact.touches,
+            "active_s": fact.active_s,
+            "outcome": fact.outcome,
+            "bot_only": fact.bot_only,
+            "contained": fact.contained,
+            "unanswered": fact.unanswered,
+            "is_empty": fact.empty,
+            "is_counted": (conversation.get("traffic_class") or "live") == "live",
+        }
+    assert_rows(warehouse.rows("facts", "fct_conversation"), ("conversation_id",), expected)
+
+    assert_rows(
+        warehouse.rows("facts", "fct_wait"),
+        ("conversation_id", "turn_no"),
+        {
+            (w.conversation_id, w.turn_no): {
+                "waiting_since_us": us(w.waiting_since),
+                "local_date": sample.day(w.waiting_since),
+                "local_hour": w.waiting_since.astimezone(ZoneInfo(sample.timezone)).hour,
+                "local_isodow": sample.day(w.waiting_since).isoweekday(),
+                "replied_at_us": us(w.replied_at),
+                "replier_id": w.replier_id,
+                "replier_type": w.replier_type,
+                "reply_s": w.reply_s,
+                "human_reply_s": w.human_reply_s,
+            }
+            for w in oracle.all_waits(sample.conversations, sample.messages)
+        },
+    )
+
+    hourly: dict[tuple[Any, ...], int] = defaultdict(int)
+    for row in warehouse.rows("facts", "fct_traffic"):
+        for sender in ("user", "bot", "agent"):
+            hourly[row["local_date"], row["local_hour"], sender] += row[f"{sender}_messages"]
+        assert row["local_date"].isoweekday() == row["local_isodow"]
+    traffic = oracle.hourly_traffic(sample.live, sample.messages, sample.timezone)
+    assert {key: n for key, n in hourly.items() if n} == dict(traffic)
+
+    daily: dict[tuple[str, date], list[int]] = defaultdict(lambda: [0, 0])
+    for row in warehouse.rows("facts", "user_day"):
+        daily[row["user_id"], row["local_date"]][0] += row["messages"]
+        daily[row["user_id"], row["local_date"]][1] += row["conversations"]
+        assert row["started_us"] <= row["ended_us"]
+    days = oracle.user_days(sample.live, sample.messages, sample.timezone)
+    assert dict(daily) == {key: [day.messages, day.conversations] for key, day in days.items()}
+
+
+def check_marts(warehouse: Warehouse, sample: Sample) -> None:
+    """Hold every mart against the oracle."""
+    live = (sample.live, sample.messages, sample.timezone)
+    expected = {
+        "volume": marts.volume(*live),
+        "response": marts.response(*live, sample.as_of),
+        "resolution": marts.resolutions(*live, sample.as_of),
+        "containment": marts.containment(*live, sample.as_of),
+        "language": marts.languages(*live, sample.translations),
+        "user": marts.users(*live, sample.as_of),
+    }
+    assert set(expected) == {name for layer, name in load_models() if layer == "marts"}
+    for name, rows in expected.items():
+        found = warehouse.rows("marts", name)
+        assert_rows(found, TABLES["marts", name].key, rows)
+        for row in found:
+            assert "month" not in row or row["month"] == marts.month(row["report_date"])
+
+
+def check_invariants(warehouse: Warehouse) -> None:
+    """Run every SQL test, all in one query; none may return a row."""
+    counts = [
+        f"select '{test.name}' as test, count(*) as wrong from (\n{test.sql}\n)" for test in load_tests()
+    ]
+    values = {name: warehouse.parameters[name] for test in load_tests() for name in test.parameters}
+    found = warehouse.query(" union all ".join(counts), **values)
+    assert len(found) == len(load_tests())
+    assert not [row for row in found if row["wrong"]]
+
+
+@pytest.fixture(scope="module", params=["UTC", "Europe/Berlin", "America/New_York"])
+def generated(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Warehouse, Sample]:
+    """The generator's conversations, over the night on which Europe's clocks change, with all models run."""
+    data = generate(days=16, conversations_per_day=24)
+    conversations = data.conversations.to_pylist()
+    for c in conversations:
+        c["status_events"] = json.loads(c["status_events"]) if c["status_events"] else None
+    sample = Sample(conversations, data.messages.to_pylist(), request.param)
+    warehouse = Warehouse(tmp_path_factory.mktemp("lake"), report_timezone=request.param)
+    warehouse.load(sample.rows)
+    warehouse.run()
+    return warehouse, sample
+
+
+def test_the_sample_holds_the_cases_that_matter(generated):
+    warehouse, _ = generated
+    query = (
+        "select count(distinct outcome) as outcomes, max(reopens) as reopens, max(episodes) as episodes, "
+        "count(distinct traffic_class) as classes, bool_or(private_messages > 0) as notes, "
+        "bool_or(is_undone) as undone, max(agents) as agents from facts.fct_conversation"
+    )
+    row = warehouse.query(query)[0]
+    assert row["outcomes"] == len(oracle.OUTCOMES)
+    assert row["reopens"] >= 1
+    assert row["episodes"] >= 2
+    assert row["classes"] == 2
+    assert row["notes"]
+    assert row["agents"] >= 2
+
+
+def test_facts_equal_the_oracle(generated):
+    check_facts(*generated)
+
+
+def test_marts_equal_the_oracle(generated):
+    check_marts(*generated)
+
+
+def test_the_invariants_hold(generated):
+    check_invariants(generated[0])
+
+
+def test_staging_keeps_every_message_and_no_text(generated):
+    warehouse, sample = generated
+    staged = warehouse.read("facts", "stg_messages")
+    assert staged.num_rows == len(sample.rows["messages"])
+    assert "text" not in staged.column_names
+    expected = {m["message_id"]: len(m["text"] or "") for m in sample.rows["messages"]}
+    assert (
+        dict(zip(staged["message_id"].to_pylist(), staged["text_chars"].to_pylist(), strict=True)) == expected
+    )
+
+
+def test_money_stays_exact(generated):
+    warehouse, sample = generated
+    found = warehouse.query("select sum(price) as price, sum(tokens) as tokens from facts.fct_llm_call")[0]
+    assert found["price"] == sum(row["price"] for row in sample.rows["llm_calls"])
+    assert found["tokens"] == sum(row["tokens"] for row in sample.rows["llm_calls"])
+
+
+def run_by_day(sample: Sample, days: list[str], folder: Path) -> dict[str, pa.Table]:
+    """The facts of each day computed from that day's rows alone, put together again in order of the days."""
+    parts: dict[str, dict[str, pa.Table]] = defaultdict(dict)
+    for day in days:
+        rows: Rows = {name: [r for r in all_ if r["partition"] == day] for name, all_ in sample.rows.items()}
+        warehouse = Warehouse(folder / day, report_timezone=sample.timezone)
+        warehouse.load(rows)
+        warehouse.run(["facts"])
+        for layer, name in load_models():
+            if layer == "facts":
+                parts[name][day] = warehouse.read(layer, name)
+    return {name: pa.concat_tables([by_day[d] for d in sorted(by_day)]) for name, by_day in parts.items()}
+
+
+def test_days_one_by_one_in_any_order_equal_the_whole_range(generated, tmp_path):
+    warehouse, sample = generated
+    days = random.Random(5).sample(sorted({row["partition"] for row in sample.rows["conversations"]}), 4)
+    for name, table in run_by_day(sample, days, tmp_path).items():
+        whole = warehouse.read("facts", name)
+        assert table.equals(whole.filter(pc.is_in(whole["partition"], pa.array(days)))), name
+
+
+def test_the_order_of_rows_and_the_number_of_threads_change_no_value(generated, tmp_path):
+    warehouse, sample = generated
+    shuffled = {name: random.Random(3).sample(rows, len(rows)) for name, rows in sample.rows.items()}
+    other = Warehouse(tmp_path, report_timezone=sample.timezone)
+    other.load(shuffled)
+    other.run()
+    for path in load_models():
+        assert other.read(*path).equals(warehouse.read(*path)), path
+
+
+# -- values on the very edge of a definition
+
+EDGE = datetime(2024, 5, 3, 12, tzinfo=UTC)
+WEEK, DAY, HALF_HOUR = timedelta(days=7), timedelta(days=1), timedelta(minutes=30)
+
+
+def talk(
+    key: str, *spoken: tuple[str, timedelta], since: datetime = EDGE, **given: Any
+) -> tuple[Row, list[Row]]:
+    """A conversation and its messages: `(sender_type, time after the start)`, further values as given."""
+    conversation = {
+        "conversation_id": key,
+        "user_id": f"user of {key}",
+        "status": "open",
+        "channel": "web",
+        "started_at": since,
+        **given,
+    }
+    messages = [
+        {
+            "message_id": f"{key}-{place}",
+            "conversation_id": key,
+            "seq": place,
+            "sender_type": sender,
+            "sender_id": f"the {sender}",
+            "text": "ja",
+            "language": "de",
+            "created_at": since + after,
+        }
+        for place, (sender, after) in enumerate(spoken)
+    ]
+    return conversation, messages
+
+
+def event(before: str, after: str, at: datetime) -> Row:
+    return {"from": before, "to": after, "at": at, "actor": "someone"}
+
+
+def edges() -> list[tuple[Row, list[Row]]]:
+    zero, minute = timedelta(), timedelta(minutes=1)
+    resolved = event("open", "resolved", EDGE)
+    contained = (("user", zero), ("bot", minute))
+    unplaced = talk("unplaced", ("user", zero), ("bot", zero), ("agent", minute))
+    unplaced[1][0]["seq"] = None  # so the bot comes first
+    tied = talk("languages tie", ("user", zero), ("user", minute))
+    tied[1][1]["language"] = "af"
+    switched = talk("one session in two languages", ("user", zero), ("user", HALF_HOUR))
+    switched[1][1]["language"] = "af"
+    late = EDGE + timedelta(hours=9, minutes=50)
+    return [
+        unplaced,
+        tied,
+        talk(
+            "reopened at 7 days",
+            ("user", zero),
+            status_events=[resolved, event("resolved", "open", EDGE + WEEK)],
+        ),
+        talk(
+            "reopened after 7 days",
+            ("user", zero),
+            status_events=[resolved, event("resolved", "open", EDGE + WEEK + MICROSECOND)],
+        ),
+        talk(
+            "events of one instant stay as given",
+            ("user", zero),
+            status_events=[resolved, event("resolved", "open", EDGE), event("open", "resolved", EDGE)],
+        ),
+        talk("bot and agent at one instant", ("user", zero), ("bot", minute), ("agent", minute)),
+        talk("answered on target", ("user", zero), ("bot", timedelta(seconds=300))),
+        talk("one session", ("user", zero), ("user", HALF_HOUR)),
+        talk("two sessions", ("user", zero), ("user", HALF_HOUR + MICROSECOND)),
+        switched,
+        # From 23:50 in Berlin every 20 minutes to 01:50, and two others of the next day's partition: the
+        # second is near the end of the long stretch, though far from the end of the one before it.
+        talk("long", *(("user", n * 20 * minute) for n in range(7)), since=late, user_id="u"),
+        talk("short", ("user", zero), since=late + 40 * minute, user_id="u"),
+        talk("later", ("user", zero), since=late + 150 * minute, user_id="u"),
+        # back 24 hours after the end, one microsecond later, and in a conversation without a word
+        *(
+            part
+            for name, after in {"back in time": DAY, "back too late": DAY + MICROSECOND}.items()
+            for part in (
+                talk(name, *contained, status="resolved", ended_at=EDGE, user_id=name),
+                talk(f"{name}, again", ("user", zero), since=EDGE + after, user_id=name),
+            )
+        ),
+        talk("not really back", *contained, status="resolved", user_id="silent"),
+        talk("not a word", since=EDGE + HALF_HOUR, user_id="silent"),
+        # as_of is the update of the last one: 7 days after a resolve, 24 hours after an end, 5 minutes open
+        talk("undecided week", ("user", zero), status_events=[event("open", "resolved", EDGE + 3 * WEEK)]),
+        talk(
+            "undecided day",
+            *contained,
+            since=EDGE + 4 * WEEK - DAY - HALF_HOUR,
+            status="resolved",
+            ended_at=EDGE + 4 * WEEK - DAY,
+        ),
+        talk("undecided wait", ("user", zero), since=EDGE + 4 * WEEK - 5 * minute),
+        talk("watermark", source_updated_at=EDGE + 4 * WEEK),
+    ]
+
+
+def test_values_on_the_edge_of_a_definition(tmp_path):
+    parts = edges()
+    sample = Sample([c for c, _ in parts], [m for _, own in parts for m in own], "Europe/Berlin")
+    assert sample.as_of == EDGE + 4 * WEEK
+    warehouse = Warehouse(tmp_path, report_timezone=sample.timezone)
+    warehouse.load(sample.rows)
+    warehouse.run()
+    check_facts(warehouse, sample)
+    check_marts(warehouse, sample)
+    check_invariants(warehouse)
+    stretches = Counter(row["user_id"] for row in warehouse.rows("facts", "user_day"))
+    assert stretches["user of one session"] == 1
+    assert stretches["user of two sessions"] == 2
+
+
+# -- small conversations, built so that instants collide, places are missing and events come in odd orders
+
+START = datetime(2024, 3, 30, 22, tzinfo=UTC)  # Berlin's clocks change in the following night
+MINUTES = st.sampled_from([0, 0, 1, 5, 29, 30, 31, 119, 600, 1440, 10_080, 10_081])
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/Havana", "Pacific/Auckland"])
+
+
+@st.composite
+def conversation_sets(draw: Callable[..., Any]) -> Sample:
+    """Up to five conversations of two users, with up to nine messages each."""
+    conversations, messages = [], []
+    for n in range(draw(st.integers(0, 5))):
+        started = START + timedelta(minutes=draw(st.integers(0, 3000)))
+        at, events = started, []
+        for _ in range(draw(st.integers(0, 4))):
+            at += timedelta(minutes=draw(MINUTES))
+            before, after = draw(
+                st.sampled_from(
+                    [("open", "resolved"), ("resolved", "open"), ("pending", "open"), (None, "resolved")]
+                )
+            )
+            events.append(
+                {"from": before, "to": after, "at": at, "actor": draw(st.sampled_from(["a", None]))}
+            )
+        conversations.append(
+            {
+                "conversation_id": f"c{n}",
+                "user_id": draw(st.sampled_from(["u1", "u2"])),
+                "status": draw(st.sampled_from(["open", "pending", "resolved", "abandoned"])),
+                "channel": draw(st.sampled_from(["web", None])),
+                "language": draw(st.sampled_from(["de", None, None])),
+                "traffic_class": draw(st.sampled_from(["live", "live", "live", "test"])),
+                "started_at": started,
+                "ended_at": draw(st.sampled_from([None, started, started + timedelta(hours=5)])),
+                "status_events": draw(st.permutations(events)),
+            }
+        )
+        at = started
+        for place in range(draw(st.integers(0, 9))):
+            at += timedelta(minutes=draw(MINUTES))
+            messages.append(
+                {
+                    "message_id": f"c{n}-{draw(st.integers(0, 9))}{place}",
+                    "conversation_id": f"c{n}",
+                    "seq": draw(st.sampled_from([place, place, 1, None])),
+                    "sender_type": draw(st.sampled_from(["user", "user", "bot", "agent", "system"])),
+                    "sender_id": draw(st.sampled_from(["x", "y", None])),
+                    "private": draw(st.sampled_from([False, False, False, True])),
+                    "text": draw(st.sampled_from(["ja", None, "おはよう"])),
+                    "language": draw(st.sampled_from(["de", "de-AT", "en", "und", None])),
+                    "created_at": at,
+                }
+            )
+    return Sample(conversations, draw(st.permutations(messages)), draw(ZONES))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(conversation_sets())
+def test_any_conversations_equal_the_oracle(sample):
+    with TemporaryDirectory() as folder:
+        # Nothing here is worth a second thread.
+        warehouse = Warehouse(Path(folder), DuckDBEngine(threads=1), report_timezone=sample.timezone)
+        warehouse.load(sample.rows)
+        warehouse.run()
+        check_facts(warehouse, sample)
+        check_marts(warehouse, sample)
+        check_invariants(warehouse)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(conversation_sets(), st.randoms(use_true_random=False))
+def test_any_days_in_any_order_equal_the_whole_range(sample, chance):
+    days = sorted({row["partition"] for row in sample.rows["conversations"]})
+    chance.shuffle(days)
+    with TemporaryDirectory() as folder:
+        whole = Warehouse(Path(folder) / "whole", report_timezone=sample.timezone)
+        whole.load(sample.rows)
+        whole.run(["facts"])
+        for name, table in run_by_day(sample, days, Path(folder)).items():
+            assert table.equals(whole.read("facts", name)), name
