@@ -104,8 +104,8 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def read(self, layer: str, name: str, path: str) -> bytes:
-        """All bytes of one small file."""
+    def read(self, layer: str, name: str, path: str) -> bytes | None:
+        """All bytes of one small file; None if it is not there."""
 
     @abstractmethod
     def delete(self, layer: str, name: str, path: str) -> None:
@@ -249,10 +249,13 @@ class LocalStore(ObjectStore):
         return str(target)
 
     @override
-    def read(self, layer: str, name: str, path: str) -> bytes:
+    def read(self, layer: str, name: str, path: str) -> bytes | None:
         source = Path(self.location(layer, name, path))
         with self.errors(f"reading {source}"):
-            return source.read_bytes()
+            try:
+                return source.read_bytes()
+            except FileNotFoundError:
+                return None
 
     @override
     def delete(self, layer: str, name: str, path: str) -> None:

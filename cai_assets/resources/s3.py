@@ -290,9 +290,13 @@ class S3Store(ObjectStore):
         return f"s3://{self.bucket}/{key}"
 
     @override
-    def read(self, layer: str, name: str, path: str) -> bytes:
+    def read(self, layer: str, name: str, path: str) -> bytes | None:
         with self.errors(f"reading {self.location(layer, name, path)}"):
-            answer = self._client().get_object(Bucket=self.bucket, Key=self._key_of(layer, name, path))
+            client = self._client()
+            try:
+                answer = client.get_object(Bucket=self.bucket, Key=self._key_of(layer, name, path))
+            except client.exceptions.NoSuchKey:
+                return None
             return bytes(answer["Body"].read())
 
     @override

@@ -9,6 +9,7 @@ that no null stands where the declaration allows none is held by the writer.
 """
 
 import contextlib
+import itertools
 import json
 import random
 import time
@@ -289,7 +290,7 @@ class LakeTable:
                     time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
                 snapshot = self._prepared()
                 if tried is not None:
-                    version = self._version_of(commit_id, since=tried[0], until=snapshot.version)
+                    version = self._version_of(commit_id, since=tried[0])
                     if version is not None:  # it had gone through, but the answer was lost
                         return _summary(version, parts, tried[1])
                 plan = Plan.of(snapshot.parts, parts, whole=whole)
@@ -300,7 +301,7 @@ class LakeTable:
                     self._transact(snapshot, plan, parts, properties, whole=whole)
                 except CommitFailedError:
                     continue
-                version = self._version_of(commit_id, since=snapshot.version, until=self._required().version)
+                version = self._version_of(commit_id, since=snapshot.version)
                 if version is None:
                     raise PermanentError(
                         f"table {self._title}: a commit was accepted but is not in the log; does "
@@ -336,9 +337,8 @@ class LakeTable:
             for partition in plan.changed
             for file in parts[partition]
         ]
-        # Delta notices two writers of one partition by the files that both remove. Where there is none to
-        # remove (a partition new to the table), or where a new one elsewhere matters (the whole table is
-        # replaced), any commit in between has to be noticed instead.
+        # Delta's own check notices a commit in between that removed files, but not one that only added
+        # some. Such a one matters where this adds the same new partition, or replaces the whole table.
         alone = whole or any(partition not in snapshot.parts for partition in plan.changed)
         snapshot.delta.create_write_transaction(
             adds,
@@ -391,11 +391,13 @@ class LakeTable:
             raise PermanentError(f"table {self._title}: {self.uri} vanished while it was written")
         return snapshot
 
-    def _version_of(self, commit_id: str, *, since: int, until: int) -> int | None:
-        """The version in (since, until] that carries a commit's id; None if none does."""
+    def _version_of(self, commit_id: str, *, since: int) -> int | None:
+        """The version after `since` that carries a commit's id; None if none does."""
         # DeltaTable.history would do, but it holds the interpreter's lock while it waits for the store.
-        for version in range(until, since, -1):
+        for version in itertools.count(since + 1):
             entry = self.store.read(*self.table.path, _log_entry(version))
+            if entry is None:
+                return None
             if commit_id.encode() in entry:
                 return version
         return None
