@@ -18,7 +18,8 @@ from cai_assets_tests.fixtures.dify_replay import KEY, Recording, ReplayServer, 
 PIECES = (1, 7, 4096)
 FOLDER = REPOSITORY.parent / "shared" / "reference" / "dify_recordings"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
-# there, one case is left, which says so.
+# Streams are played in several sizes of pieces, an answer in one piece once. Where the folder is not there,
+# one case is left, which says so.
 PLAYS = [
     (name, piece)
     for name in NAMES
