@@ -12,7 +12,7 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
-from cai_assets.domain.languages import UNDETERMINED, detect, primary_language
+from cai_assets.domain.languages import UNDETERMINED, Detection, detect, primary_language
 from cai_assets.resources.dify import DifyClient
 from cai_assets.resources.enrichment_categories import Categories, decide_by_person
 from cai_assets.resources.enrichment_reading import find
@@ -52,11 +52,20 @@ def _detections(mongo: MongoStore, partition: str, summary: LanguageSummary) -> 
     for message in find(mongo, "messages", query):
         detection = detect(message.get("text") or "")
         summary.detected_now += 1
-        # The hash too: the message may be replaced by another version between reading and writing.
-        yield UpdateOne(
-            {"_id": message["_id"], "text_hash": message["text_hash"]},
-            {"$set": {"language_detected": detection.language, "language_confidence": detection.confidence}},
-        )
+        yield UpdateOne({"_id": message["_id"]}, _if_still(message["text_hash"], detection))
+
+
+def _if_still(text_hash: str, detection: Detection) -> list[dict[str, Any]]:
+    """Set the detection, unless the message was replaced by another version between reading and writing.
+
+    The condition stands in the update and not in the filter: the embedded server finds a document by `_id`
+    alone through its index (11,000 a second), by `_id` and another field by a scan (40 a second).
+    """
+    found = {"language_detected": detection.language, "language_confidence": detection.confidence}
+    same = {"$eq": ["$text_hash", {"$literal": text_hash}]}
+    return [
+        {"$set": {name: {"$cond": [same, {"$literal": value}, f"${name}"]} for name, value in found.items()}}
+    ]
 
 
 def _count_languages(mongo: MongoStore, partitions: Sequence[str], summary: LanguageSummary) -> None:

@@ -279,7 +279,12 @@ class Categories:
         if stored is None:
             operation = UpdateOne({"_id": document_id}, {"$setOnInsert": document}, upsert=True)
         else:
-            operation = UpdateOne({"_id": document_id, "source": {"$ne": "human"}}, {"$set": document})
+            # As a condition of the update: the embedded server scans for a filter beyond `_id`.
+            by_person = {"$eq": ["$source", "human"]}
+            ours = {"$mergeObjects": ["$$ROOT", {"$literal": document}]}
+            operation = UpdateOne(
+                {"_id": document_id}, [{"$replaceWith": {"$cond": [by_person, "$$ROOT", ours]}}]
+            )
         self._loop.writes.add("categories", operation)
 
 
