@@ -1,6 +1,6 @@
 """Documents between assets and MongoDB, by partition. Connections and rules are `resources.mongo`'s."""
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,10 +9,9 @@ import pyarrow as pa
 
 from cai_assets.domain.documents import DocumentBatch
 from cai_assets.failures import PermanentError
+from cai_assets.io_managers.failing import told_apart
 from cai_assets.resources.mongo import MongoStore
-from cai_assets.resources.mongo_documents import Replacement
-
-SHOWN_DAYS = 400
+from cai_assets.resources.mongo_documents import Replacement, WriteCounts
 
 
 class MongoIOManager(dg.IOManager):
@@ -26,56 +25,44 @@ class MongoIOManager(dg.IOManager):
         self._store = store
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Replace the batch's partitions.
+        """Replace the batch's partitions, and tell the counts of each.
 
-        Raises:
-            PermanentError: the asset gave something else than a `DocumentBatch` of its own partitions.
+        Something else than a `DocumentBatch` of exactly the run's partitions, and what MongoDB refuses, end
+        the step with `dg.Failure`; what can pass asks for another try (`dg.RetryRequested`).
         """
-        key = context.asset_key.to_user_string()
-        if not isinstance(obj, DocumentBatch):
-            raise PermanentError(
-                f"{key} gave a {type(obj).__name__}; documents_from_raw makes what is stored"
-            )
-        expected, given = set(context.asset_partition_keys), set(obj.partitions)
-        if expected != given:
-            raise PermanentError(
-                f"{key} gave the partitions {sorted(given)}; its run is for {sorted(expected)}"
-            )
-        replacement = self._store.replace_partitions(obj, run_id=context.run_id, now=datetime.now(UTC))
-        context.add_output_metadata(_metadata(replacement))
+        with told_apart():
+            key = context.asset_key.to_user_string()
+            if not isinstance(obj, DocumentBatch):
+                raise PermanentError(f"{key} gave a {type(obj).__name__}; documents_from_raw makes batches")
+            expected, given = set(context.asset_partition_keys), set(obj.partitions)
+            if expected != given:
+                raise PermanentError(f"{key} gave the days {sorted(given)} in a run for {sorted(expected)}")
+            replacement = self._store.replace_partitions(obj, run_id=context.run_id, now=datetime.now(UTC))
         if replacement.elsewhere:
             context.log.warning(
                 f"{key}: newer rows changed documents of other days too; materialise these again: "
                 + ", ".join(sorted(replacement.elsewhere))
             )
+        _add_metadata(context, replacement)
 
     def load_input(self, context: dg.InputContext) -> pa.Table:
         """Live documents of the input's partitions; see `MongoStore.read_arrow`."""
         name = (context.definition_metadata or {}).get("collection") or context.asset_key.path[-1]
-        partitions: Sequence[str] = context.asset_partition_keys
-        return self._store.read_arrow(str(name), partitions)
+        with told_apart():
+            return self._store.read_arrow(str(name), list(context.asset_partition_keys))
 
 
-def _metadata(replacement: Replacement) -> dict[str, Any]:
-    total = replacement.total
-    metadata: dict[str, Any] = {
-        "dagster/partition_row_count": total.live,
-        **{name: getattr(total, name) for name in ("inserted", "updated", "unchanged", "deleted")},
-        "raw_rows": total.rows,
-        "quarantined": total.quarantined,
-        "superseded": total.superseded,
-    }
-    if len(replacement.partitions) > 1:
-        names = ("rows", "live", "inserted", "updated", "unchanged", "deleted", "quarantined", "superseded")
-        metadata["days"] = dg.TableMetadataValue(
-            records=[
-                dg.TableRecord({"day": day, **{name: getattr(counts, name) for name in names}})
-                for day, counts in sorted(replacement.partitions.items())[-SHOWN_DAYS:]
-            ],
-            schema=dg.TableSchema(
-                [dg.TableColumn("day", "string"), *(dg.TableColumn(name, "int") for name in names)]
-            ),
-        )
+def _add_metadata(context: dg.OutputContext, replacement: Replacement) -> None:
+    """Each partition gets its own counts; output metadata would give all of a range the same."""
     if replacement.elsewhere:
-        metadata["stale_days"] = sorted(replacement.elsewhere)
-    return metadata
+        context.add_output_metadata({"stale_days": sorted(replacement.elsewhere)})
+    if len(replacement.partitions) == 1:
+        context.add_output_metadata(_shown(replacement.total))
+        return
+    for partition, counts in replacement.partitions.items():
+        context.step_context.add_asset_metadata(_shown(counts), context.asset_key, partition)
+
+
+def _shown(counts: WriteCounts) -> dict[str, int]:
+    values = asdict(counts)
+    return {"dagster/partition_row_count": values.pop("live"), "raw_rows": values.pop("rows"), **values}

@@ -57,7 +57,9 @@ def read_batches(
     # and 43,000. Fields outside the schema are skipped here anyway.
     collection = store.collection(name)
     for low, high in consecutive_days(partitions):
-        query = {"partition": {"$gte": low, "$lte": high}, "deleted_at": None}
+        # Deleted documents are left out here, not by the server: the embedded one takes an index only where
+        # that has every field of the filter, and would read the whole collection.
+        query = {"partition": {"$gte": low, "$lte": high}}
         try:
             for raw in collection.find_raw_batches(query, batch_size=chunk_size):
                 context = PyMongoArrowContext(schema, codec_options=collection.codec_options)
@@ -68,7 +70,9 @@ def read_batches(
                         f"documents of {collection.full_name} between {low} and {high} do not fit "
                         f"lake/{name}: {error}. Was one edited by hand?"
                     ) from error
-                yield from _as_lake(table, context.finish()).to_batches(max_chunksize=chunk_size)
+                read = context.finish()
+                live = read.filter(pc.is_null(read.column("deleted_at"))).drop_columns(["deleted_at"])
+                yield from _as_lake(table, live).to_batches(max_chunksize=chunk_size)
         except PyMongoError as error:
             raise store.explain(error) from error
 
@@ -98,7 +102,8 @@ def _relaxed(table: Table) -> pa.Schema:
 
 def _bson_schema(name: str, table: Table) -> Any:
     names = LAKE_FIELDS[name]
-    return Schema({_bson_name(names, column): _bson_type(column) for column in table.columns})
+    fields = {_bson_name(names, column): _bson_type(column) for column in table.columns}
+    return Schema({**fields, "deleted_at": pa.timestamp("ms")})
 
 
 def _bson_name(names: dict[str, str], column: Column) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import bson
 from bson.errors import BSONError
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
+from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from cai_assets.domain.documents import DocumentBatch, PartitionDocuments, Reject, Version, clean_reason
@@ -178,7 +179,7 @@ class _Replacing:
             }
             done = {key for key in first if decisions.get(key) is first[key]}
             operations = {key: operation for key, operation in operations.items() if key not in done}
-            refused = self._write(operations)
+            refused = self._write(operations, stored)
             if refused is None:
                 return decisions, rejects
             for key, reason in refused.items():
@@ -204,7 +205,12 @@ class _Replacing:
         )
 
     def _operation(self, key: str, decision: Decision, stored: Document | None) -> Operation | None:
-        """The write that carries a decision out, bound to the revision it was made on."""
+        """The write that carries a decision out.
+
+        Without transactions it is bound to the revision it was decided on; inside one `_check_revisions` does
+        that, as the embedded server reads a whole collection for a filter beyond `_id` (8 updates a second
+        among 100,000 documents, 2,600 without).
+        """
         if decision.change == "none":
             return None
         stamps = {"changed_at": self.stamps.now, "run_id": self.stamps.run_id}
@@ -230,9 +236,12 @@ class _Replacing:
         else:
             gone["superseded"] = ""
         update = {"$set": values, **({"$unset": gone} if gone else {})}
-        return UpdateOne({"_id": key, "revision": stored["revision"]}, update)
+        guard = {} if self.store.transactions else {"revision": stored["revision"]}
+        return UpdateOne({"_id": key, **guard}, update)
 
-    def _write(self, operations: Mapping[str, Operation]) -> dict[str, str] | None:
+    def _write(
+        self, operations: Mapping[str, Operation], stored: Mapping[str, Document]
+    ) -> dict[str, str] | None:
         """Write them all, or say what to do again.
 
         Returns:
@@ -243,11 +252,13 @@ class _Replacing:
             return None
         keys = sorted(operations, key=lambda key: command_of(operations[key]))
         rows = [operations[key] for key in keys]
-        changes = sum(isinstance(row, UpdateOne) for row in rows)
+        revisions = {key: stored[key]["revision"] for key in keys if isinstance(operations[key], UpdateOne)}
 
-        def body(session: Any) -> None:
+        def body(session: ClientSession | None) -> None:
+            if session is not None and revisions:
+                self._check_revisions(revisions, session)
             written = bulk(self.collection, rows, session)
-            if written.matched_count != changes:
+            if written.matched_count != len(revisions):
                 raise _ChangedMeanwhileError
 
         try:
@@ -264,6 +275,16 @@ class _Replacing:
         except (BSONError, OverflowError, UnicodeEncodeError) as error:
             return self._unfit(operations, error)
         return None
+
+    def _check_revisions(self, revisions: Mapping[str, int], session: ClientSession) -> None:
+        """Raise where a document is not as it was decided on; a later change ends the transaction."""
+        query = {"_id": {"$in": list(revisions)}}
+        found = {
+            one["_id"]: one["revision"]
+            for one in self.collection.find(query, {"revision": 1}, session=session)
+        }
+        if found != revisions:
+            raise _ChangedMeanwhileError
 
     def _unfit(self, operations: Mapping[str, Operation], error: Exception) -> dict[str, str]:
         bodies = {key: getattr(operation, "_doc") for key, operation in operations.items()}  # noqa: B009
@@ -309,7 +330,8 @@ class _ChangedMeanwhileError(Exception):
 
 def live_counts(store: "MongoStore", name: str, partitions: Sequence[str]) -> dict[str, int]:
     """Live documents by partition; see `MongoStore.live_counts`."""
-    return _counts(store, name, partitions, {"partition": {"$in": list(partitions)}, "deleted_at": None})
+    # In two steps: the embedded server takes an index only where it has every field of a filter.
+    return _counts(store, name, partitions, {"partition": {"$in": list(partitions)}}, {"deleted_at": None})
 
 
 def accounted(store: "MongoStore", table: str, partitions: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -330,9 +352,10 @@ def accounted(store: "MongoStore", table: str, partitions: Sequence[str]) -> dic
 
 
 def _counts(
-    store: "MongoStore", name: str, partitions: Sequence[str], match: Mapping[str, Any]
+    store: "MongoStore", name: str, partitions: Sequence[str], *matches: Mapping[str, Any]
 ) -> dict[str, int]:
-    found = _aggregate(store, name, [{"$match": match}, {"$group": {"_id": "$partition", "n": {"$sum": 1}}}])
+    steps: list[Mapping[str, Any]] = [{"$match": match} for match in matches]
+    found = _aggregate(store, name, [*steps, {"$group": {"_id": "$partition", "n": {"$sum": 1}}}])
     return {day: found.get(day, 0) for day in partitions}
 
 

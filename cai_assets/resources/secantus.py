@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,12 +53,16 @@ class SecantusProcess:
         directory: made if missing; its files survive restarts. One server per directory (it locks it).
         port: TCP port on 127.0.0.1; 0 takes a free one.
         durable: False trades the last moments before a crash for speed (throw-away data only).
+        arguments: further ones of the program.
     """
 
-    def __init__(self, directory: Path | str, *, port: int = 0, durable: bool = True) -> None:
+    def __init__(
+        self, directory: Path | str, *, port: int = 0, durable: bool = True, arguments: Sequence[str] = ()
+    ) -> None:
         self.directory = Path(directory)
         self.port = port
         self._durable = durable
+        self._arguments = list(arguments)
         self._process: subprocess.Popen[bytes] | None = None
         self._uri: str | None = None
 
@@ -95,6 +100,7 @@ class SecantusProcess:
         command += ["--log-level", "WARNING", "--log-file-max", "128MB", "--cache-size", "256M"]
         if self._durable:
             command.append("--sync-on-commit")
+        command += self._arguments
         with log_path.open("ab") as log:  # appended: it may be that of a running server, left undisturbed
             start_of_ours = log.tell()
             # A session of its own: Ctrl-C in a terminal reaches the owner alone, who then stops the server.

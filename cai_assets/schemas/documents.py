@@ -167,7 +167,7 @@ _TRANSLATION_MEMORY = Collection(
 _LLM_CALLS = Collection(
     name="llm_calls",
     description="The ledger, one document per call; `_id` = call_id.",
-    indexes=(_BY_PARTITION, Index(("conversation_id",))),
+    indexes=(_BY_PARTITION, Index(("conversation_id",)), Index(("run_id",))),
 )
 
 _QUARANTINE = Collection(

@@ -1,12 +1,16 @@
 """The database's connection and bulk writing, against a real server."""
 
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
-from pymongo import InsertOne, ReplaceOne, UpdateOne
+from pymongo import InsertOne, MongoClient, ReplaceOne, UpdateOne
 
 from cai_assets.failures import PermanentError, TransientError
+from cai_assets.resources import mongo
 from cai_assets.resources.mongo import MongoStore
+from cai_assets.resources.secantus import SecantusProcess
 from cai_assets.schemas.documents import COLLECTIONS
 from cai_assets.settings import Settings
 
@@ -54,7 +58,8 @@ def test_settings_name_database_and_collections(mongo_uri: str, mongo_database: 
         store.ensure_indexes()  # again: nothing to do
 
 
-def test_unreachable_server_is_named_without_the_password() -> None:
+def test_unreachable_server_is_named_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mongo, "SERVER_SELECTION_MS", 500)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -76,3 +81,54 @@ def test_malformed_address_is_refused_without_the_password(uri: str) -> None:
 def test_missing_address_says_what_to_set() -> None:
     with pytest.raises(PermanentError, match="MONGODB_URI is not set"):
         MongoStore.from_settings(Settings())
+
+
+def test_refused_user_is_told_what_to_check(tmp_path: Path) -> None:
+    with SecantusProcess(tmp_path, arguments=["--auth"]) as server:
+        for user in ("", "somebody:s3cret@"):
+            uri = server.uri.replace("//", f"//{user}")
+            with pytest.raises(PermanentError, match="refuses the user of MONGODB_URI") as caught:
+                MongoStore.from_settings(Settings(mongodb_uri=uri))
+            assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("transactions", [True, False])
+def test_a_duplicate_among_other_changes_is_told_at_once(mongo_store: MongoStore, transactions: bool) -> None:
+    """A refused insert ends a transaction; going on in it would look like a conflict to be tried again."""
+    mongo_store.transactions = mongo_store.transactions and transactions
+    mongo_store.write("state", [InsertOne({"_id": "a"}), InsertOne({"_id": "b"})]).raise_failures()
+    changes = [UpdateOne({"_id": "b"}, {"$set": {"x": 1}}), InsertOne({"_id": "a"}), InsertOne({"_id": "c"})]
+    report = mongo_store.write("state", changes)
+    assert [(one.index, one.code) for one in report.failures] == [(1, 11000)]
+    assert mongo_store.collection("state").find_one({"_id": "b"}) == {"_id": "b", "x": 1}
+    assert mongo_store.collection("state").count_documents({}) == 3
+
+
+def test_a_server_that_dies_under_way_is_a_failure_that_can_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo, "BATCH_TIMEOUT_S", 2.0)
+    server = SecantusProcess(tmp_path).start()
+    client: MongoClient = MongoClient(server.uri, serverSelectionTimeoutMS=300)
+    with MongoStore(client, "db", max_retries=1, retry_delay=0.01) as store:
+        store.ensure_indexes()
+        server.stop()
+        with pytest.raises(TransientError):
+            store.write("state", [InsertOne({"_id": "a"})])
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ({"partition": "2024-05-01"}, "partition_1__id_1"),
+        ({"partition": {"$gte": "2024-05-01", "$lte": "2024-05-03"}}, "partition_1__id_1"),
+        ({"superseded.partition": "2024-05-01"}, "superseded.partition_1"),
+        ({"_id": {"$in": ["a", "b"]}}, "_id_"),
+    ],
+)
+def test_what_replacing_and_reading_ask_is_answered_from_an_index(
+    mongo_store: MongoStore, query: dict[str, Any], index: str
+) -> None:
+    plan = str(mongo_store.collection("messages").find(query).explain()["queryPlanner"]["winningPlan"])
+    assert "COLLSCAN" not in plan
+    assert index in plan or "IDHACK" in plan

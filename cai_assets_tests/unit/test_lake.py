@@ -1,0 +1,88 @@
+"""Documents on their way into the lake: pseudonyms, exact schema, order."""
+
+import random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from cai_assets.domain.lake import to_lake
+from cai_assets.domain.pseudonyms import pseudonym, pseudonymise
+from cai_assets.failures import PermanentError
+from cai_assets.schemas import lake
+from cai_assets.schemas.base import TIMESTAMP
+
+KEY = SecretStr("secret")
+
+
+def _rows(table: Any, *values: dict[str, Any]) -> pa.Table:
+    schema = pa.schema([field.with_nullable(True) for field in table.arrow_schema])
+    filled = {
+        pa.string(): "x",
+        pa.bool_(): False,
+        pa.int32(): 0,
+        TIMESTAMP: 0,
+    }
+    first = {field.name: None if field.nullable else filled[field.type] for field in table.arrow_schema}
+    return pa.Table.from_pylist([{**first, **row} for row in values], schema=schema)
+
+
+@given(st.lists(st.none() | st.text(st.characters(codec="utf-8"))), st.binary(min_size=1))
+def test_pseudonyms_are_one_to_one_and_keep_nulls(ids: list[str | None], key: bytes) -> None:
+    chunks = pa.chunked_array([pa.array(ids[:2], pa.string()), pa.array(ids[2:], pa.string())])
+    hashed = pseudonymise(chunks, key).to_pylist()
+    assert [one is None for one in hashed] == [one is None for one in ids]
+    assert len(set(hashed)) == len(set(ids))
+    assert all(one is None or (one.startswith("u_") and len(one) == 34) for one in hashed)
+    assert hashed == [None if one is None else pseudonym(one, key) for one in ids]
+
+
+def test_another_key_gives_another_pseudonym() -> None:
+    assert pseudonym("u1", b"a") != pseudonym("u1", b"b")
+
+
+def test_users_are_hashed_and_agents_are_not() -> None:
+    rows = _rows(
+        lake.MESSAGES,
+        {"message_id": "m1", "sender_type": "user", "sender_id": "ann"},
+        {"message_id": "m2", "sender_type": "agent", "sender_id": "ann"},
+        {"message_id": "m3", "sender_type": "user"},
+    )
+    senders = to_lake(lake.MESSAGES, rows, KEY)["sender_id"].to_pylist()
+    assert senders == [pseudonym("ann", b"secret"), "ann", None]
+    users = to_lake(lake.CONVERSATIONS, _rows(lake.CONVERSATIONS, {"user_id": "ann"}), KEY)["user_id"]
+    assert users.to_pylist() == [pseudonym("ann", b"secret")]
+
+
+def test_order_and_schema_are_the_declared_ones_whatever_came() -> None:
+    values = [
+        {"partition": f"2024-05-0{day}", "conversation_id": key, "message_id": f"m{seq}", "seq": seq or None}
+        for day in (1, 2)
+        for key in "ab"
+        for seq in (0, 1, 2)
+    ]
+    rows = _rows(lake.MESSAGES, *values)
+    shuffled = _rows(lake.MESSAGES, *random.Random(1).sample(values, len(values)))
+    assert to_lake(lake.MESSAGES, rows, KEY).equals(to_lake(lake.MESSAGES, shuffled, KEY))
+    made = to_lake(lake.MESSAGES, shuffled.select(shuffled.column_names[::-1]), KEY)
+    assert made.schema.equals(lake.MESSAGES.arrow_schema)
+    found = [(row["partition"], row["conversation_id"]) for row in made.to_pylist()]
+    assert found == sorted(found)
+    for table in lake.TABLES:
+        empty = to_lake(table, _rows(table), KEY)
+        assert (empty.num_rows, empty.schema) == (0, table.arrow_schema)
+
+
+def test_missing_key_is_named_with_how_to_make_one() -> None:
+    with pytest.raises(PermanentError, match=r"PSEUDONYM_KEY is not set.*token_hex"):
+        to_lake(lake.CONVERSATIONS, _rows(lake.CONVERSATIONS, {}), None)
+    to_lake(lake.TRANSLATIONS, _rows(lake.TRANSLATIONS, {}), None)  # names no user
+
+
+def test_missing_value_names_column_and_row() -> None:
+    rows = _rows(lake.CONVERSATIONS, {"conversation_id": "c1", "status": None})
+    with pytest.raises(PermanentError, match=r"lake/conversations: status has 1 nulls, .*'c1'"):
+        to_lake(lake.CONVERSATIONS, rows, KEY)
