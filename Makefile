@@ -107,7 +107,7 @@ install = @set -e; \
 	if ! uv --version >/dev/null 2>&1; then \
 	  uv=$(BIN)/uv; $(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true; \
 	fi; \
-	if ! "$$uv" pip install --quiet --python $(BIN)/python --editable '.[$(1)]' 2>$(VENV)/uv.log; then \
+	if ! "$$uv" pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[$(1)]' 2>$(VENV)/uv.log; then \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'; \
 	fi
 

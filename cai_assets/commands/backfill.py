@@ -18,7 +18,7 @@ Examples:
   cai backfill --from 2024-05-01 --to 2024-05-01 --select facts/fct_wait
 
 Exit code 1 when a step or a check fails; what failed is listed.
-"""
+""",
 )
 @day_option("from", "First local day.", required=True)
 @day_option("to", "Last local day, included.", required=True)

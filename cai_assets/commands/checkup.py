@@ -3,7 +3,6 @@
 import difflib
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -267,11 +266,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     """The lake's place: a probe is written, read and deleted."""
     from cai_assets.resources.object_store import ObjectStore
 
-    found = ObjectStore.from_settings(settings).check()
-    free = ""
-    if not settings.s3_enabled:
-        free = f", {shutil.disk_usage(settings.parquet_base_dir).free / 1024**3:.1f} GiB free"
-    yield Finding("Lake", "ok", f"{found}{free}")
+    yield Finding("Lake", "ok", ObjectStore.from_settings(settings).check())
 
 
 def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:

@@ -99,6 +99,16 @@ def check_days(first: str, last: str) -> list[str]:
     return days_between(first, last)
 
 
+def quieten_dagster() -> None:
+    """Keep Dagster's notes on beta parameters from the terminal: they are for those who write the graph."""
+    import warnings
+
+    from dagster import BetaWarning, PreviewWarning
+
+    for category in (BetaWarning, PreviewWarning):
+        warnings.simplefilter("ignore", category)
+
+
 @contextmanager
 def ending_signals() -> Iterator[None]:
     """Let SIGTERM and a closed terminal end the command like Ctrl-C: in order, with everything stopped."""
@@ -138,6 +148,7 @@ def working_stack(
     settings = load_settings()
     home = choose_home(settings, data)
     running = running_stack(home) if needs_servers(settings) else None
+    quieten_dagster()
     with ending_signals():
         if running is not None:
             if not quiet:
@@ -174,6 +185,7 @@ def kept_things(data: Path | None) -> Iterator[tuple["Home", "Settings"]]:
             f"nothing was materialised yet: {shown_path(home.path)} does not exist. "
             f"Run `cai demo{option}` or `cai backfill{option} --from DAY --to DAY` first"
         )
+    quieten_dagster()
     before = activate(kept_here(home, settings))
     try:
         yield home, load_settings()

@@ -29,7 +29,7 @@ Examples:
   cai demo --data exports/may                  the two Parquet files in that folder
   cai demo --days 3                            the first three days only
   cai demo --from 2024-05-01 --to 2024-05-07
-"""
+""",
 )
 @data_option
 @click.option("--days", type=click.IntRange(min=1), help="Materialise so many days, from the first.")
@@ -66,7 +66,7 @@ def demo(
     option = f" --data {shown_path(data.resolve())}" if data else ""
     variable = f" DATA={shown_path(data.resolve())}" if data else ""
     out.print(f"  Dagster UI   [bold]make up{variable}[/bold], or [bold]cai up{option}[/bold]")
-    out.print(f"  Again        [bold]cai report{option}[/bold], [bold]cai status{option}[/bold]")
+    out.print(f"  Later        [bold]cai report{option}[/bold], [bold]cai status{option}[/bold]")
     out.print(f"  Kept in      {shown_path(home.path)}")
     out.print(
         f"\nDone in {time.monotonic() - started:.0f} s." if good else "\n[red]Not everything worked.[/red]"
@@ -111,4 +111,7 @@ def _dashboard(settings: "Settings") -> str | None:
         event = instance.get_latest_materialization_event(dg.AssetKey(["reports", "dashboard"]))
     materialization = event.asset_materialization if event else None
     page = materialization.metadata.get("page") if materialization else None
-    return None if page is None else str(page.value)
+    if page is None:
+        return None
+    address = str(page.value)
+    return address if "://" in address else shown_path(Path(address))

@@ -26,7 +26,7 @@ Examples:
   cai doctor --json | jq '.[] | select(.status == "fail")'
 
 Exit code 1 when anything fails.
-"""
+""",
 )
 @data_option
 @json_option
@@ -81,13 +81,12 @@ def _look(
 
 def _print(finding: "Finding", out: "Console") -> None:
     from rich.markup import escape
-    from rich.padding import Padding
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=4)
-    grid.add_column(width=16)
+    grid.add_column(width=17)
     grid.add_column(overflow="fold")
     text = escape(finding.text) + (f"\n[dim]→ {escape(finding.mend)}[/dim]" if finding.mend else "")
     grid.add_row(MARKS[finding.status], finding.subject, text)
-    out.print(Padding(grid, (0, 0, 0, 0)))
+    out.print(grid)

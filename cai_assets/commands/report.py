@@ -23,7 +23,7 @@ Examples:
   cai report                                   all days
   cai report --from 2024-05-01 --to 2024-05-07
   cai report --json | jq '.headline'
-"""
+""",
 )
 @day_option("from", "First local day.")
 @day_option("to", "Last local day, included.")

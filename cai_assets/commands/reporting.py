@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from cai_assets.domain.pages import duration, number, share
 from cai_assets.engines.duckdb import DuckDBEngine
-from cai_assets.engines.reports import report_queries
+from cai_assets.engines.models import load_queries
 from cai_assets.partitions import days_between
 from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.storage import LakeTable
@@ -82,10 +82,11 @@ def report_rows(settings: Settings, first: str | None, last: str | None) -> dict
         table = LakeTable(store, TABLES[path])
         return table.files(days if TABLES[path].partition_by == "partition" else None)
 
+    queries = {query.name: query for query in load_queries("reports")}
     rows: dict[str, list[dict[str, Any]]] = {}
     with DuckDBEngine.from_settings(settings, prepare=store.duckdb_setup) as engine:
         for name in QUERIES:
-            query = report_queries()[name]
+            query = queries[name]
             sql = within_days(query.sql) if days else query.sql
             parameters = {"first_day": first, "last_day": last} if sql != query.sql else {}
             inputs = {path: files(path) for path in query.inputs}

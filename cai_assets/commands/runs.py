@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import click
 import dagster as dg
@@ -24,12 +25,13 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from cai_assets.commands.quick_records import quick_records
 from cai_assets.partitions import DAILY, day_bounds, day_of
 from cai_assets.resources.source import open_source
 from cai_assets.settings import Settings
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-ROWS = ("dagster/partition_row_count", "dagster/row_count")
+PARTITION_ROWS, TABLE_ROWS = "dagster/partition_row_count", "dagster/row_count"
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,18 @@ def materialize_range(
     """
     outcome = Outcome(run_id=str(uuid.uuid4()))
     started = time.monotonic()
-    with _Display(out, outcome, {key.to_user_string() for key in assets}) as display:
-        instance.add_event_listener(outcome.run_id, display.take)
+    folder = Path(instance.root_directory)
+    with (
+        quick_records(folder) as hold,
+        _Display(out, outcome, {key.to_user_string() for key in assets}) as display,
+    ):
+
+        def take(entry: dg.EventLogEntry) -> None:
+            if entry.dagster_event and entry.dagster_event.event_type == dg.DagsterEventType.RUN_START:
+                hold()  # the run's own database is there now
+            display.take(entry)
+
+        instance.add_event_listener(outcome.run_id, take)
         result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             run_id=outcome.run_id,
@@ -196,9 +208,12 @@ class _Display:
         name = materialization.asset_key.to_user_string()
         self._step_assets[step].add(name)
         self._outcome.materialized[name] += 1
-        counts = [value.value for key in ROWS if (value := materialization.metadata.get(key)) is not None]
-        if counts and isinstance(counts[0], int):
-            self._outcome.rows[name] = self._outcome.rows.get(name, 0) + counts[0]
+        of_partition = materialization.metadata.get(PARTITION_ROWS)
+        of_table = materialization.metadata.get(TABLE_ROWS)
+        if of_partition is not None and isinstance(of_partition.value, int):
+            self._outcome.rows[name] = self._outcome.rows.get(name, 0) + of_partition.value
+        elif of_table is not None and isinstance(of_table.value, int):
+            self._outcome.rows[name] = of_table.value
 
     def _checked(self, evaluation: dg.AssetCheckEvaluation) -> None:
         if evaluation.passed:

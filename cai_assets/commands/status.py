@@ -23,7 +23,7 @@ Examples:
   cai status --json | jq '.assets[] | select(.missing != [])'
 
 Exit code 1 when a check fails.
-"""
+""",
 )
 @data_option
 @json_option

@@ -13,7 +13,7 @@ from cai_assets.commands.common import console, data_option, ending_signals, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cai_assets.stack import EmbeddedStack
+    from cai_assets.stack import EmbeddedStack, Home
 
 HOST = "127.0.0.1"  # the open-source UI has no login
 START_SECONDS = 180.0  # 20 to 26 s were measured on two busy cores
@@ -30,7 +30,7 @@ Examples:
   cai up                      the UI on http://127.0.0.1:3000, over sample conversations
   cai up --port 3100
   cai up --data exports/may   over the conversations in that folder
-"""
+""",
 )
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the UI."
@@ -44,10 +44,27 @@ def up(port: int, data: Path | None) -> None:
     out = console()
     settings = load_settings()
     home = choose_home(settings, data)
+    _refuse_second(home)
     check_port(port)
     with ending_signals(), EmbeddedStack(home, settings, "cai up", exclusive=True) as stack:
         say_started(stack, out)
-        _serve(stack, port, out)
+        try:
+            _serve(stack, port, out)
+        except KeyboardInterrupt:
+            out.print("Stopping …")
+            raise
+
+
+def _refuse_second(home: "Home") -> None:
+    """Say where the UI is, rather than that its port is taken."""
+    from cai_assets.stack import StackError, running_stack
+
+    running = running_stack(home)
+    if running is not None and running.ui is not None:
+        raise StackError(
+            f"{running.owner.name} (process {running.owner.pid}) already runs over {shown_path(home.path)}: "
+            f"its UI is at {running.ui}"
+        )
 
 
 def check_port(port: int) -> None:
