@@ -1,0 +1,195 @@
+"""The command line without its servers: help, exit codes, wrong usage, and errors that name the thing."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cai_assets.cli import COMMANDS, main
+from cai_assets.commands.checkup import HIDDEN, Finding, Secrets, settings_set
+from cai_assets.commands.common import check_days
+from cai_assets.commands.reporting import within_days
+from cai_assets.commands.up import check_port
+from cai_assets.engines.models import load_queries
+from cai_assets.failures import TransientError
+from cai_assets.settings import Settings
+from cai_assets.stack import StackError
+
+
+@pytest.fixture
+def port_in_use() -> int:
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    yield server.getsockname()[1]
+    server.close()
+
+
+# -- help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_examples(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Examples:" in result.output
+    assert f"cai {command}" in result.output
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    """Dagster alone takes seconds to import; who asks for help has not asked for that."""
+    code = "import sys\nfrom cai_assets.cli import main\nmain(['--help'], standalone_mode=False)\n"
+    code += (
+        "print(sorted({'dagster', 'pandas', 'pyarrow', 'pydantic', 'pymongo', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in COMMANDS:
+        assert f"  {command} " in done.stdout
+
+
+# -- exit codes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["backfill"], "Missing option '--from'"),
+        (["backfill", "--from", "2024-13-01", "--to", "2024-12-31"], "'2024-13-01' is no day"),
+        (["report", "--from", "2024-01-01"], "give both --from and --to"),
+        (["report", "--from", "2024-01-02", "--to", "2024-01-01"], "lies after --to"),
+        (["up", "--port", "0"], "0 is not in the range"),
+        (["demo", "--data", "no/such/folder"], "does not exist"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize("command", [["status"], ["report"]])
+def test_before_the_first_run_there_is_nothing_to_show_and_a_way_on(command: list[str]) -> None:
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert "nothing was materialised yet" in result.output
+    assert "cai demo" in result.output
+    assert not Path(".cai").exists()
+
+
+def test_wrong_settings_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_SIZE", "0")
+    monkeypatch.setenv("REPORT_TIMEZONE", "Mars/Olympus")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "BATCH_SIZE" in result.output
+    assert "REPORT_TIMEZONE" in result.output
+
+
+def test_an_error_of_the_platform_is_one_line_and_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TransientError("no MongoDB answers")
+
+    monkeypatch.setattr("cai_assets.stack.choose_home", fail)
+    result = CliRunner().invoke(main, ["status"])
+    assert (result.exit_code, result.output) == (1, "Error: no MongoDB answers\n")
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cai_assets.stack.choose_home", interrupted)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 130
+
+
+# -- ports
+
+
+def test_a_port_in_use_is_named_with_another_to_choose(port_in_use: int) -> None:
+    with pytest.raises(StackError, match=rf"port {port_in_use} on 127\.0\.0\.1 is in use.*--port \d+"):
+        check_port(port_in_use)
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(port_in_use: int) -> None:
+    result = CliRunner().invoke(main, ["up", "--port", str(port_in_use)])
+    assert result.exit_code == 1
+    assert f"port {port_in_use} on 127.0.0.1 is in use" in result.output
+    assert not Path(".cai").exists()
+
+
+def test_a_port_that_was_just_given_back_can_be_used(port_in_use: int) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    check_port(free)
+
+
+# -- days
+
+
+def test_a_range_of_days_is_checked_against_the_days_there_are() -> None:
+    assert check_days("2024-02-28", "2024-03-01") == ["2024-02-28", "2024-02-29", "2024-03-01"]
+    with pytest.raises(click.UsageError, match="lies after"):
+        check_days("2024-03-01", "2024-02-28")
+    for first, last in (("1999-01-01", "2024-01-01"), ("2024-01-01", "2999-01-01")):
+        with pytest.raises(click.UsageError, match=r"2020-01-01 \(PARTITION_START_DATE\)"):
+            check_days(first, last)
+
+
+@pytest.mark.parametrize("query", load_queries("reports"), ids=lambda query: query.name)
+def test_a_report_of_some_days_cuts_down_every_mart_by_day(query: object) -> None:
+    sql = within_days(query.sql)  # type: ignore[attr-defined]
+    cut = {path for path in query.inputs if path[0] == "marts" and path[1] != "user"}  # type: ignore[attr-defined]
+    assert sql.count("$first_day") == len(cut)
+
+
+# -- doctor
+
+
+def test_no_secret_is_printed_whoever_wrote_it_into_a_message() -> None:
+    settings = Settings(
+        mongodb_uri="mongodb://me:pass-word@db:27017",  # type: ignore[arg-type]
+        nocodb_api_token="token-1",  # type: ignore[arg-type]
+    )
+    text = "refused mongodb://me:pass-word@db:27017, password pass-word, header token-1"
+    shown = Secrets(settings).clean(Finding("MongoDB", "fail", text, "use another than token-1"))
+    assert "pass-word" not in shown.text
+    assert "token-1" not in shown.text + shown.mend
+    assert HIDDEN in shown.text
+    assert all("pass-word" not in finding.text for finding in settings_set(settings))
+
+
+def test_a_misspelt_variable_is_found_with_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOCODB_API_TOKN", "x")
+    Path(".env").write_text("MONGODB_URL=mongodb://x\n", encoding="utf-8")
+    found = {
+        finding.text.split()[0]: finding for finding in settings_set(Settings()) if finding.status == "warn"
+    }
+    assert found["NOCODB_API_TOKN"].mend == "Did you mean NOCODB_API_TOKEN?"
+    assert found["MONGODB_URL"].mend == "Did you mean MONGODB_URI?"
+
+
+def test_settings_that_do_nothing_alone_are_told() -> None:
+    settings = Settings(nocodb_api_token="t", dify_category_api_key="k")  # type: ignore[arg-type]
+    texts = [finding.text for finding in settings_set(settings) if finding.status == "warn"]
+    assert any("NOCODB_API_TOKEN set without NOCODB_BASE_URL" in text for text in texts)
+    assert any("DIFY_CATEGORY_API_KEY set without DIFY_BASE_URL" in text for text in texts)
+
+
+def test_findings_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "cai_assets.commands.doctor._look", lambda *_, **__: iter([Finding("Lake", "fail", "full", "mend")])
+    )
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.output) == [
+        {"subject": "Lake", "status": "fail", "text": "full", "mend": "mend"}
+    ]
