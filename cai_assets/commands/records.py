@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from cai_assets.definitions import defs
-from cai_assets.partitions import days_between
 from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas.tables import TABLES
@@ -24,7 +23,7 @@ class AssetRecord:
         layer: first part of the key.
         name: second part.
         days: days materialised; None for a table that is not kept by day.
-        missing: days inside the range of the whole graph that it lacks.
+        missing: days that another asset has and this one lacks.
         rows: rows now there (lake), or as last reported (documents, reports); None where nobody counts.
         last_run: when it was last materialised, UTC.
     """
@@ -61,14 +60,12 @@ def overview(settings: Settings) -> Overview:
             key: instance.get_materialized_partitions(key) for key in keys if graph.get(key).is_partitioned
         }
         days = sorted(set().union(*done.values()))
-        whole = days_between(days[0], days[-1]) if days else []
         assets = [
             AssetRecord(
                 layer=key.path[0],
                 name="/".join(key.path[1:]),
                 days=len(done[key]) if key in done else None,
-                # Days without any conversation count too: materialising them says that they are empty.
-                missing=[day for day in whole if day not in done[key]] if key in done else [],
+                missing=[day for day in days if day not in done[key]] if key in done else [],
                 rows=_rows(instance, store, key),
                 last_run=_last_run(instance, key),
             )

@@ -31,7 +31,7 @@ Exit code 1 when a check fails.
 def status(ctx: click.Context, data: Path | None, as_json: bool) -> None:
     """Show days, rows and last run of every asset, and the checks that fail.
 
-    A day is missing when a neighbour in the graph has it. Needs no server.
+    A day is missing where another asset has it. Needs no server.
     """
     from dataclasses import asdict
 
