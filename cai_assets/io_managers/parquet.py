@@ -27,9 +27,10 @@ ALLOW_MISSING = "allow_missing"
 class ParquetIOManager(dg.IOManager):
     """Keeps an asset's output as the Delta table declared for its key.
 
-    Outputs: `pa.Table`, `pa.RecordBatch`, `pa.RecordBatchReader` (written as it is read, batch by
-    batch), a list of them, or `Staged` (files that workers wrote, to be committed here). Exactly the partitions of the run are replaced; one
-    without rows is there and empty afterwards. An unpartitioned asset replaces its whole table.
+    Outputs: `pa.Table`, `pa.RecordBatch`, `pa.RecordBatchReader` (written batch by batch, as it is read), a
+    list of them, or `Staged` (files that workers wrote, to be committed here). Exactly the partitions of the
+    run are replaced; one without rows is there and empty afterwards. An unpartitioned asset replaces its
+    whole table.
 
     Inputs, by annotation: `LakeFiles` (also where there is none), `pa.dataset.Dataset`, `pa.Table`. A
     partitioned consumer gets the partitions its own map to, and a missing one is an error; an unpartitioned
