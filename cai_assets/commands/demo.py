@@ -60,9 +60,7 @@ def demo(
         dashboard = _dashboard(settings)
     out.print()
     if dashboard is not None:
-        out.print(
-            f"  Dashboard    [bold cyan]{dashboard}[/bold cyan] (a page of its own: open it in a browser)"
-        )
+        out.print(f"  Dashboard    [bold cyan]{dashboard}[/bold cyan] (open it in a browser)")
     option = f" --data {shown_path(data.resolve())}" if data else ""
     variable = f" DATA={shown_path(data.resolve())}" if data else ""
     out.print(f"  Dagster UI   [bold]make up{variable}[/bold], or [bold]cai up{option}[/bold]")
