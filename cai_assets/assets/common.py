@@ -14,6 +14,13 @@ from cai_assets.schemas.base import Table
 
 AssetFunction = Callable[..., Any]
 
+# A backfill puts into one run what has the same policy, and waits up to 30 s between runs: one policy for all
+# daily assets makes a month one run from the source to the day's report, instead of three (measured: 16 days
+# with the marts in two runs instead of four). A month, so that what a run reads fits into memory, and a
+# failure, a budget or a cancelled run leaves whole months done.
+DAYS_PER_RUN = 31
+BY_MONTHS = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
+
 
 def failing_clearly(function: AssetFunction) -> AssetFunction:
     """The same asset function, its failures told apart."""
@@ -63,22 +70,20 @@ def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **
 def daily_asset(
     table: Table,
     *,
-    backfill_policy: dg.BackfillPolicy | None = None,
     deps: Sequence[Any] = (),
     **options: Any,
 ) -> Any:
-    """A decorator: this function makes that table, one partition a day, a range of days in one run.
+    """A decorator: this function makes that table, one partition a day, up to a month of days in one run.
 
     Args:
         table: its declaration.
-        backfill_policy: default one run for a whole range.
         deps: inputs that are only waited for.
         options: as for `table_asset`.
     """
     return table_asset(
         table,
         partitions_def=DAILY,
-        backfill_policy=backfill_policy or dg.BackfillPolicy.single_run(),
+        backfill_policy=BY_MONTHS,
         deps=deps,
         **options,
     )

@@ -12,9 +12,6 @@ from cai_assets.resources.mongo import MongoStore
 from cai_assets.schemas import enrichment
 from cai_assets.settings import Settings
 
-# A month a run: long enough that a year is a dozen runs, short enough that a budget or a cancelled run
-# leaves whole months done.
-DIFY_BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=31)
 DIFY_POOL = "dify"
 
 
@@ -39,7 +36,6 @@ def languages(
     kinds={"mongodb", "ai"},
     io_manager_key="documents",
     deps=[["enrichment", "languages"], ["documents", "messages"]],
-    backfill_policy=DIFY_BACKFILL,
     pool=DIFY_POOL,
 )
 def translations(
@@ -57,7 +53,6 @@ def translations(
     kinds={"mongodb", "ai"},
     io_manager_key="documents",
     deps=[["enrichment", "translations"], ["documents", "conversations"], ["documents", "messages"]],
-    backfill_policy=DIFY_BACKFILL,
     pool=DIFY_POOL,
 )
 def categories(

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
-from cai_assets.assets.common import failing_clearly
+from cai_assets.assets.common import BY_MONTHS, failing_clearly
 from cai_assets.domain import charts, pages
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.reports import run_queries
@@ -169,7 +169,7 @@ def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
     kinds={"html"},
     owners=OWNERS,
     partitions_def=DAILY,
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    backfill_policy=BY_MONTHS,
     deps=[
         list(FACT),
         ["facts", "fct_wait"],
