@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from cai_assets.domain.languages import UNDETERMINED, Detection, detect, primary_language
 from cai_assets.resources.dify import DifyClient
 from cai_assets.resources.enrichment_categories import Categories, decide_by_person
-from cai_assets.resources.enrichment_reading import find
+from cai_assets.resources.enrichment_reading import live
 from cai_assets.resources.enrichment_summary import EnrichmentSummary, LanguageSummary
 from cai_assets.resources.enrichment_translations import Translations
 from cai_assets.resources.mongo import MongoStore
@@ -48,8 +48,9 @@ def detect_languages(
 
 
 def _detections(mongo: MongoStore, partition: str, summary: LanguageSummary) -> Iterator[UpdateOne]:
-    query = {"partition": partition, "deleted_at": None, "language_detected": None}
-    for message in find(mongo, "messages", query):
+    for message in live(mongo, "messages", partition):
+        if message.get("language_detected") is not None:
+            continue
         detection = detect(message.get("text") or "")
         summary.detected_now += 1
         yield UpdateOne({"_id": message["_id"]}, _if_still(message["text_hash"], detection))
@@ -70,7 +71,8 @@ def _if_still(text_hash: str, detection: Detection) -> list[dict[str, Any]]:
 
 def _count_languages(mongo: MongoStore, partitions: Sequence[str], summary: LanguageSummary) -> None:
     pipeline: list[dict[str, Any]] = [
-        {"$match": {"partition": {"$in": list(partitions)}, "deleted_at": None}},
+        {"$match": {"partition": {"$in": list(partitions)}}},
+        {"$match": {"deleted_at": None}},  # apart, so that the first finds its index
         {"$group": {"_id": {"detected": "$language_detected", "declared": "$language"}, "n": {"$sum": 1}}},
     ]
     counted: Counter[str] = Counter()

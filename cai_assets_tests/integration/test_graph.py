@@ -10,8 +10,8 @@ from cai_assets_tests.fixtures.platform import LEDGER, SAMPLE, SAMPLE_DAYS, Plat
 
 
 @pytest.fixture
-def platform(make_platform: PlatformFactory, sample_sandbox: SandboxProcess) -> Platform:
-    return make_platform(sample_sandbox)
+def platform(make_platform: PlatformFactory, six_days_sandbox: SandboxProcess) -> Platform:
+    return make_platform(six_days_sandbox)
 
 
 def test_a_range_goes_through_every_layer_in_one_run(platform: Platform) -> None:
@@ -22,7 +22,9 @@ def test_a_range_goes_through_every_layer_in_one_run(platform: Platform) -> None
     assert platform.table("facts", "fct_conversation").num_rows > 0
     with platform.mongo() as mongo:
         assert mongo.collection("analytics_reports").count_documents({}) > 0
-        assert mongo.collection("user_analytics").count_documents({}) == platform.table("marts", "user").num_rows
+        assert (
+            mongo.collection("user_analytics").count_documents({}) == platform.table("marts", "user").num_rows
+        )
 
 
 def test_materialising_all_again_changes_nothing(platform: Platform) -> None:
@@ -35,9 +37,9 @@ def test_materialising_all_again_changes_nothing(platform: Platform) -> None:
 
 
 def test_days_in_any_order_give_the_same_values(
-    make_platform: PlatformFactory, sample_sandbox: SandboxProcess
+    make_platform: PlatformFactory, six_days_sandbox: SandboxProcess
 ) -> None:
-    at_once, one_by_one = make_platform(sample_sandbox), make_platform(sample_sandbox)
+    at_once, one_by_one = make_platform(six_days_sandbox), make_platform(six_days_sandbox)
     at_once.run(*SAMPLE_DAYS)
     days = days_between(*SAMPLE_DAYS)
     random.Random(11).shuffle(days)

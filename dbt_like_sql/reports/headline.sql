@@ -3,7 +3,7 @@
 with conversations as (
     select
         count(*) as conversations,
-        cast(sum(case when is_empty then 1 else 0 end) as bigint) as empty_conversations,
+        cast(coalesce(sum(case when is_empty then 1 else 0 end), 0) as bigint) as empty_conversations,
         count(distinct user_id) as distinct_users,
         cast(coalesce(sum(messages), 0) as bigint) as messages,
         cast(coalesce(sum(user_messages), 0) as bigint) as user_messages,
