@@ -11,9 +11,7 @@ from cai_assets.settings import Settings, load_settings
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURES = Path(__file__).with_name("fixtures")
 
-pytest_plugins = [
-    f"cai_assets_tests.fixtures.{path.stem}" for path in sorted(FIXTURES.glob("*.py")) if path.stem != "__init__"
-]
+pytest_plugins = [f"cai_assets_tests.fixtures.{path.stem}" for path in sorted(FIXTURES.glob("[!_]*.py"))]
 
 
 def shared_path(*parts: str) -> Path:

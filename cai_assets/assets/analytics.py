@@ -73,7 +73,7 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
         "code_version": model.version,
     }
     decorate = daily_asset if table.partition_by == "partition" else table_asset
-    return decorate(table, **options)(run)  # type: ignore[no-any-return]
+    return decorate(table, **options)(run)
 
 
 def build_analytics_assets() -> list[dg.AssetsDefinition]:

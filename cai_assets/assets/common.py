@@ -41,7 +41,10 @@ def failing_clearly(function: AssetFunction) -> AssetFunction:
     return calling
 
 
-def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **options: Any) -> Any:
+Decorator = Callable[[AssetFunction], dg.AssetsDefinition]
+
+
+def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **options: Any) -> Decorator:
     """A decorator: this function makes that table.
 
     Args:
@@ -53,7 +56,7 @@ def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **
     io_manager_key = options.pop("io_manager_key", "parquet")
 
     def decorate(function: AssetFunction) -> dg.AssetsDefinition:
-        return dg.asset(
+        made: dg.AssetsDefinition = dg.asset(
             key=list(table.path),
             group_name=table.layer,
             description=table.description,
@@ -63,6 +66,7 @@ def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **
             metadata=metadata,
             **options,
         )(failing_clearly(function))
+        return made
 
     return decorate
 
@@ -72,7 +76,7 @@ def daily_asset(
     *,
     deps: Sequence[Any] = (),
     **options: Any,
-) -> Any:
+) -> Decorator:
     """A decorator: this function makes that table, one partition a day, up to a month of days in one run.
 
     Args:

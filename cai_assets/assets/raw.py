@@ -98,8 +98,8 @@ def conversation_days(conversations: pa.Table) -> Mapping[str, set[str]]:
         conversations["row"].to_pylist(), conversations["partition"].to_pylist(), strict=True
     ):
         conversation_id = json.loads(row).get("conversation_id")
-        if isinstance(conversation_id, str) and conversation_id:
-            days[conversation_id].add(day)
+        if isinstance(conversation_id, str | int) and conversation_id != "":
+            days[str(conversation_id)].add(day)
     return days
 
 
@@ -122,7 +122,7 @@ def raw_messages(
         nonlocal read
         for row in stream:
             read += 1
-            for day in sorted(days[row.values["conversation_id"]]):
+            for day in sorted(days[str(row.values["conversation_id"])]):
                 yield day, row
 
     table = _table(rows())

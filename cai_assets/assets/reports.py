@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -43,6 +44,7 @@ DASHBOARD_QUERIES = (
     "heatmap",
     "segments",
     "top_users",
+    "days",
 )
 DAILY_QUERIES = ("headline", "response_clocks", "hours", "conversations", "transcripts")
 
@@ -190,7 +192,7 @@ def daily_report(
         tables = run_queries(
             duckdb,
             DAILY_QUERIES,
-            lambda path, day=day: parquet.files(path, [day]),
+            partial(parquet.files, partitions=[day]),
             model_parameters(settings),
         )
         headline = tables["headline"][0]
@@ -201,7 +203,7 @@ def daily_report(
             day=day,
             headline=headline,
             clocks=tables["response_clocks"],
-            hours_svg=pages.svg(charts.hours(tables["hours"])),
+            hours_svg=pages.svg(charts.hours(tables["hours"])) if tables["hours"] else "",
             conversations=tables["conversations"],
             transcripts=transcripts,
             shown=LISTED_CONVERSATIONS,

@@ -65,7 +65,8 @@ def _documents_check(name: str) -> dg.AssetChecksDefinition:
         for counts in kinds.values():
             for kind, count in counts.items():
                 by_kind[kind] = by_kind.get(kind, 0) + count
-        return result._replace(metadata={**result.metadata, **by_kind})
+        by_kind_metadata = {kind: dg.MetadataValue.int(count) for kind, count in by_kind.items()}
+        return result._replace(metadata={**result.metadata, **by_kind_metadata})
 
     return check
 

@@ -1,1 +1,1 @@
-"""Connections and their rules: source, MongoDB, Dify, object store. Plain classes; Dagster is not known here."""
+"""Connections and their rules: source, MongoDB, Dify, object store. Plain classes that know no Dagster."""

@@ -1,4 +1,4 @@
-"""The enrichment layer's documents, as the UI describes them. They live in MongoDB; the lake has their columns."""
+"""The enrichment layer as the UI describes it. Its documents live in MongoDB, with the columns of the lake."""
 
 import pyarrow as pa
 

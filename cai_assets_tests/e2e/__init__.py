@@ -1,0 +1,1 @@
+"""What a user does: the command line, the UI in a browser, backfills."""

@@ -1,0 +1,1 @@
+"""Real servers over real connections on loopback."""

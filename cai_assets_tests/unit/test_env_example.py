@@ -1,4 +1,4 @@
-"""`.env.example` names every variable there is, with the default it has; it cannot drift from the settings."""
+"""`.env.example` names every variable there is, with the default it has; so neither drifts from the other."""
 
 import re
 
