@@ -12,6 +12,7 @@ from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
 
+LAYERS = ("raw", "documents", "enrichment", "lake", "facts", "marts", "reports")
 PAGE = 1000  # materialisations read from the records at once
 
 
@@ -38,13 +39,13 @@ class AssetRecord:
 
 @dataclass(frozen=True)
 class Overview:
-    """All assets in the order of the graph, and the checks by their latest evaluation."""
+    """All assets in the order of the graph, and the checks by the last run that was to evaluate them."""
 
     first_day: str | None
     last_day: str | None
     assets: list[AssetRecord]
     checks_passing: int
-    checks_never_run: int
+    checks_not_run: int
     failing_checks: list[str]
 
 
@@ -52,8 +53,9 @@ def overview(settings: Settings) -> Overview:
     """Read the records of the instance of DAGSTER_HOME and the logs of the lake."""
     graph = defs.resolve_asset_graph()
     keys = [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
-    layers = list(dict.fromkeys(key.path[0] for key in keys))
-    keys.sort(key=lambda key: layers.index(key.path[0]))  # stable: the graph's order stays inside a layer
+    # Stable: the graph's order stays inside a layer. By the graph alone lake/conversations, which needs no
+    # enrichment, would put the lake first.
+    keys.sort(key=lambda key: LAYERS.index(key.path[0]) if key.path[0] in LAYERS else len(LAYERS))
     store = ObjectStore.from_settings(settings)
     with dg.DagsterInstance.get() as instance:
         done = {
@@ -71,8 +73,8 @@ def overview(settings: Settings) -> Overview:
             )
             for key in keys
         ]
-        passing, never, failing = _checks(instance, sorted(graph.asset_check_keys))
-    return Overview(days[0] if days else None, days[-1] if days else None, assets, passing, never, failing)
+        passing, not_run, failing = _checks(instance, sorted(graph.asset_check_keys))
+    return Overview(days[0] if days else None, days[-1] if days else None, assets, passing, not_run, failing)
 
 
 def _rows(instance: dg.DagsterInstance, store: ObjectStore, key: dg.AssetKey) -> int | None:
@@ -117,20 +119,21 @@ def _last_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime | None
 
 
 def _checks(instance: dg.DagsterInstance, keys: list[dg.AssetCheckKey]) -> tuple[int, int, list[str]]:
-    """How many pass, how many were never evaluated, and which fail, by the latest evaluation of each."""
+    """How many pass, how many were not evaluated by their last run, and which fail."""
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    passing, never = 0, 0
+    passing, not_run = 0, 0
     failing = []
     for key in keys:
-        event = latest[key].event if key in latest else None
-        evaluation = (
-            event.dagster_event.asset_check_evaluation_data if event and event.dagster_event else None
-        )
+        # The latest record may be of a run that planned the check and failed before it.
+        record = latest.get(key)
+        event = record.event.dagster_event if record and record.event else None
+        evaluated = event is not None and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        evaluation = event.asset_check_evaluation_data if event and evaluated else None
         if evaluation is None:
-            never += 1
+            not_run += 1
         elif evaluation.passed:
             passing += 1
         else:
             told = f" ({evaluation.description})" if evaluation.description else ""
             failing.append(f"{key.asset_key.to_user_string()}: {key.name}{told}")
-    return passing, never, failing
+    return passing, not_run, failing

@@ -88,5 +88,5 @@ def _print(found: "Overview", out: "Console") -> None:
     out.print()
     for text in found.failing_checks:
         out.print(f"[red]✗[/red] check {escape(text)}")
-    never = f", {found.checks_never_run} never run" if found.checks_never_run else ""
-    out.print(f"{found.checks_passing} checks pass, {len(found.failing_checks)} fail{never}.")
+    not_run = f", {found.checks_not_run} not reached by their last run" if found.checks_not_run else ""
+    out.print(f"{found.checks_passing} checks pass, {len(found.failing_checks)} fail{not_run}.")

@@ -52,7 +52,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.Co
 
 
 def status(folder: Path) -> dict[str, Any]:
-    return dict(json.loads(cai(folder, "status", "--json").stdout))
+    done = cai(folder, "status", "--json")
+    assert done.stderr == ""
+    return dict(json.loads(done.stdout))
 
 
 def test_the_demo_goes_from_nothing_to_reports(demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
