@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -87,6 +88,7 @@ class DifyHttp:
     def __init__(self, base_url: str, api_key: SecretStr, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
         self._base_url = base_url.rstrip("/")
+        self._address = urlsplit(self._base_url).netloc.rpartition("@")[2]  # no user, no password
         self._key = api_key
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -123,8 +125,8 @@ class DifyHttp:
         except requests.ConnectionError as error:
             if _never_sent(error):
                 raise ConnectionLostError(
-                    f"Dify: no connection for {what} ({self._cause(error)}): is DIFY_BASE_URL right, "
-                    "and is Dify started?"
+                    f"Dify: no connection to {self._address} for {what} ({self._cause(error)}): is "
+                    "DIFY_BASE_URL right, and is Dify started?"
                 ) from None
             raise self.lost(what, error) from None
         except requests.RequestException as error:

@@ -1,4 +1,4 @@
-"""The enrichment layer as the UI describes it. Its documents live in MongoDB, with the columns of the lake."""
+"""The enrichment layer as the UI describes it. Its documents live in MongoDB."""
 
 import pyarrow as pa
 
