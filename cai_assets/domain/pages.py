@@ -6,7 +6,7 @@ carries; a page that is one of many (a day's report) carries drawings instead, a
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,42 +14,12 @@ from zoneinfo import ZoneInfo
 import jinja2
 import vl_convert
 
+from cai_assets.domain import formats
+from cai_assets.domain.formats import duration, number, share
+
+__all__ = ["daily_page", "dashboard_page", "duration", "number", "script_safe", "share", "svg"]
+
 Rows = Sequence[Mapping[str, Any]]
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `48 s`, `6 min 34 s`, `3 h 05 min`, `2 d 4 h`; `–` for None."""
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds == int(seconds) or seconds >= 10 else f"{seconds:.1f} s"
-    whole = timedelta(seconds=round(seconds))
-    hours, rest = divmod(whole.seconds, 3600)
-    if whole.days:
-        return f"{whole.days} d {hours} h"
-    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
-
-
-def share(part: float | None, whole: float | None) -> str:
-    """A ratio in per cent; `–` where there is nothing to divide by."""
-    return f"{100 * part / whole:.1f} %" if part is not None and whole else "–"
-
-
-def number(value: float | None) -> str:
-    """A number with thin spaces between thousands; `–` for None."""
-    if value is None:
-        return "–"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-    return text.replace(",", "\u2009")
-
-
-def local_time(instant: datetime | int | None, zone: ZoneInfo) -> str:
-    """An instant (UTC datetime, or microseconds since the epoch) as local `HH:MM:SS`."""
-    if instant is None:
-        return "–"
-    if isinstance(instant, int):
-        instant = datetime.fromtimestamp(instant // 1_000_000, UTC)
-    return instant.astimezone(zone).strftime("%H:%M:%S")
 
 
 @cache
@@ -61,7 +31,14 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, number=number, local_time=local_time)
+    environment.filters.update(
+        duration=duration,
+        number=number,
+        label=formats.label,
+        long_day=formats.long_day,
+        weekday=formats.weekday,
+        local_time=formats.local_time,
+    )
     environment.globals["share"] = share
     return environment
 
@@ -98,21 +75,24 @@ def dashboard_page(
     Args:
         headline: the row of `headline.sql`.
         tables: rows of report queries by name.
-        charts: specifications by the id of the element they are drawn in.
+        charts: specifications by the id of the element they are drawn in; one without rows is not drawn,
+            the page says that there is nothing yet.
         first_day: first local day with traffic, or None where there is none.
         last_day: last such day.
         zone: IANA name of the days' zone.
         targets: RESPONSE_TARGETS, seconds.
         as_of: latest change of the source, UTC.
     """
+    drawn = {name: spec for name, spec in charts.items() if spec["data"]["values"]}
     return (
         _templates()
         .get_template("dashboard.html.j2")
         .render(
             headline=headline,
             tables=tables,
-            chart_ids=list(charts),
-            specs=script_safe(charts),
+            clocks=sorted(tables["targets"], key=lambda row: list(formats.CLOCKS).index(row["clock"])),
+            drawn=drawn,
+            specs=script_safe(drawn),
             vega=_vega_bundle(),
             first_day=first_day,
             last_day=last_day,
@@ -126,7 +106,9 @@ def dashboard_page(
 @cache
 def _vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script (0.9 MB), so that the page needs no network."""
-    return str(vl_convert.javascript_bundle(None)).replace("</script", "<\\/script")
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
+        "</script", "<\\/script"
+    )
 
 
 def daily_page(
