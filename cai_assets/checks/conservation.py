@@ -1,4 +1,4 @@
-"""Nothing is lost: the equations between layers, counted anew for every day of a run.
+"""Nothing is lost: the equations between layers, counted anew for every day of a run, or all days.
 
 Source = raw is checked where the source is read (`assets/raw.py`): only that run knows its counts.
 """
@@ -8,8 +8,8 @@ from typing import Any
 
 import dagster as dg
 
+from cai_assets.checks.days import days_of_run
 from cai_assets.io_managers.parquet import ParquetIOManager
-from cai_assets.partitions import DAILY
 from cai_assets.resources.mongo import MongoStore
 
 Counts = Mapping[str, int]
@@ -49,14 +49,13 @@ def _documents_check(name: str) -> dg.AssetChecksDefinition:
         name="raw_rows_are_all_accounted_for",
         description="raw rows = live documents + quarantined rows + superseded versions, for every day.",
         blocking=True,
-        partitions_def=DAILY,
     )
     def check(
         context: dg.AssetCheckExecutionContext,
         mongo: dg.ResourceParam[MongoStore],
         parquet: dg.ResourceParam[ParquetIOManager],
     ) -> dg.AssetCheckResult:
-        days = context.partition_keys
+        days = days_of_run(context) or parquet.table(("raw", name)).partitions()
         raw = parquet.row_counts(("raw", name), days)
         kinds = mongo.accounted(name, days)
         accounted = {day: sum(counts.values()) for day, counts in kinds.items()}
@@ -77,14 +76,13 @@ def _lake_check(name: str) -> dg.AssetChecksDefinition:
         name="live_documents_equal_lake_rows",
         description="live documents = lake rows, for every day.",
         blocking=True,
-        partitions_def=DAILY,
     )
     def check(
         context: dg.AssetCheckExecutionContext,
         mongo: dg.ResourceParam[MongoStore],
         parquet: dg.ResourceParam[ParquetIOManager],
     ) -> dg.AssetCheckResult:
-        days = context.partition_keys
+        days = days_of_run(context) or parquet.table(("lake", name)).partitions()
         lake = parquet.row_counts(("lake", name), days)
         return compare("live documents", "lake rows", {name: (mongo.live_counts(name, days), lake)})
 
@@ -100,12 +98,11 @@ def _facts_check(fact: str, lake: str) -> dg.AssetChecksDefinition:
         name="lake_rows_equal_fact_rows",
         description=f"rows of lake/{lake} = rows of facts/{fact}, for every day.",
         blocking=True,
-        partitions_def=DAILY,
     )
     def check(
         context: dg.AssetCheckExecutionContext, parquet: dg.ResourceParam[ParquetIOManager]
     ) -> dg.AssetCheckResult:
-        days = context.partition_keys
+        days = days_of_run(context)
         ours, theirs = (parquet.row_counts(path, days) for path in (("lake", lake), ("facts", fact)))
         return compare("lake rows", "fact rows", {lake: (ours, theirs)})
 

@@ -9,10 +9,10 @@ import dagster as dg
 import pyarrow as pa
 
 from cai_assets.assets.analytics import model_parameters
+from cai_assets.checks.days import days_of_run
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import SqlTest, load_tests
 from cai_assets.io_managers.parquet import ParquetIOManager
-from cai_assets.partitions import DAILY
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
@@ -59,7 +59,7 @@ def _verdict(wrong: pa.Table, holds: str, breaks: str) -> dg.AssetCheckResult:
 
 
 def _days(context: dg.AssetCheckExecutionContext, table: Table) -> Sequence[str] | None:
-    return context.partition_keys if table.partition_by == "partition" else None
+    return days_of_run(context) if table.partition_by == "partition" else None
 
 
 def _schema_check(table: Table) -> dg.AssetChecksDefinition:
@@ -68,7 +68,6 @@ def _schema_check(table: Table) -> dg.AssetChecksDefinition:
         name="schema_holds",
         description="No NULL where none may stand, only declared values, no key twice.",
         blocking=True,
-        partitions_def=DAILY if table.partition_by == "partition" else None,
     )
     def check(
         context: dg.AssetCheckExecutionContext,
@@ -93,7 +92,6 @@ def _sql_check(test: SqlTest) -> dg.AssetChecksDefinition:
         name=test.name,
         description=test.description,
         blocking=True,
-        partitions_def=DAILY if table.partition_by == "partition" else None,
     )
     def check(
         context: dg.AssetCheckExecutionContext,
