@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from cai_assets.cli import COMMANDS, main
 from cai_assets.commands.checkup import HIDDEN, Finding, Secrets, settings_set
 from cai_assets.commands.common import check_days
+from cai_assets.commands.demo import _range
 from cai_assets.commands.reporting import within_days
 from cai_assets.commands.up import check_port
 from cai_assets.engines.models import load_queries
@@ -149,6 +150,32 @@ def test_a_report_of_some_days_cuts_down_every_mart_by_day(query: object) -> Non
     sql = within_days(query.sql)  # type: ignore[attr-defined]
     cut = {path for path in query.inputs if path[0] == "marts" and path[1] != "user"}  # type: ignore[attr-defined]
     assert sql.count("$first_day") == len(cut)
+
+
+YEAR = ["2024-01-01", "2024-06-01", "2024-12-31"]
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "expected"),
+    [
+        (["2024-03-01", "2024-03-05"], (None, None, None), ("2024-03-01", "2024-03-05", None)),
+        (["2024-03-01", "2024-03-31"], (None, None, None), ("2024-03-01", "2024-03-31", None)),
+        (YEAR, (None, None, None), ("2024-01-01", "2024-01-31", "2024-12-31")),
+        (YEAR, (None, "2024-12-31", None), ("2024-01-01", "2024-12-31", None)),
+        (YEAR, ("2024-12-01", None, None), ("2024-12-01", "2024-12-31", None)),
+        (YEAR, (None, None, 3), ("2024-01-01", "2024-01-03", None)),
+        (YEAR, ("2024-02-01", "2024-02-09", 3), ("2024-02-01", "2024-02-03", None)),
+        (YEAR, ("2024-02-09", "2024-02-01", None), ("2024-02-09", "2024-02-01", None)),
+    ],
+)
+def test_the_demo_makes_the_days_there_are_a_month_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[str],
+    asked: tuple[str | None, str | None, int | None],
+    expected: tuple[str, str, str | None],
+) -> None:
+    monkeypatch.setattr("cai_assets.commands.runs.days_with_conversations", lambda _: found)
+    assert _range(Settings(), *asked) == expected
 
 
 # -- doctor
