@@ -1,7 +1,7 @@
 """The reports layer: what people read. Numbers come from `dbt_like_sql`; pages and charts from `domain`."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -18,7 +18,7 @@ from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.metadata import OWNERS
 from cai_assets.partitions import DAILY
 from cai_assets.resources.mongo import MongoStore
-from cai_assets.resources.published import publish
+from cai_assets.resources.published import Published, publish
 from cai_assets.resources.storage import LakeFiles
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
@@ -58,13 +58,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _as_of(duckdb: DuckDBEngine, conversations: LakeFiles) -> datetime:
-    microseconds = duckdb.query(AS_OF, {FACT: conversations.files})["as_of_us"][0].as_py()
-    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+def _as_of(duckdb: DuckDBEngine, conversations: Sequence[str]) -> datetime | None:
+    """The latest change of the source, UTC; None where there is no conversation."""
+    microseconds = duckdb.query(AS_OF, {FACT: conversations})["as_of_us"][0].as_py()
+    return datetime.fromtimestamp(microseconds / 1e6, UTC) if microseconds else None
+
+
+def _stamps(context: dg.AssetExecutionContext) -> dict[str, Any]:
+    return {"built_at": datetime.now(UTC), "run_id": context.run.run_id}
+
+
+def _published(done: Published) -> dict[str, Any]:
+    return {
+        "dagster/row_count": done.written + done.unchanged,
+        "written": done.written,
+        "unchanged": done.unchanged,
+        "removed": done.removed,
+    }
 
 
 def report_documents(
-    table: Table, rows: list[dict[str, Any]], *, zone: str, as_of: datetime
+    table: Table, rows: list[dict[str, Any]], *, zone: str, as_of: datetime | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A mart's rows as documents: `_id`, and report, grain, date, zone, dims, metrics."""
     for row in rows:
@@ -72,7 +86,8 @@ def report_documents(
         metrics = {k: _plain(v) for k, v in row.items() if k not in {*dims, "month", "report_date"}}
         day = row["report_date"]
         identity = "|".join([table.name, "day", day.isoformat(), zone, *dims.values()])
-        settled = datetime.combine(day, datetime.min.time(), UTC) + SETTLED_AFTER < as_of
+        begun = datetime.combine(day, datetime.min.time(), UTC)
+        settled = as_of is not None and begun + SETTLED_AFTER < as_of
         yield (
             identity,
             {
@@ -83,7 +98,6 @@ def report_documents(
                 "dims": dims,
                 "metrics": metrics,
                 "settled": settled,
-                "input_watermark": as_of,
             },
         )
 
@@ -110,7 +124,7 @@ def analytics_reports(
 ) -> dg.MaterializeResult[None]:
     """One document a row of the reported marts."""
     loaded: Mapping[str, LakeFiles] = inputs
-    as_of = _as_of(duckdb, conversations)
+    as_of = _as_of(duckdb, conversations.files)
 
     def documents() -> Iterator[tuple[str, dict[str, Any]]]:
         for table in REPORTED_MARTS:
@@ -118,16 +132,10 @@ def analytics_reports(
             rows = duckdb.query(source, {table.path: loaded[table.name].files}).to_pylist()
             yield from report_documents(table, rows, zone=settings.report_timezone, as_of=as_of)
 
-    done = publish(mongo, "analytics_reports", documents(), run_id=context.run.run_id, now=datetime.now(UTC))
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": done.written + done.unchanged,
-            "written": done.written,
-            "unchanged": done.unchanged,
-            "removed": done.removed,
-            "as_of": dg.MetadataValue.timestamp(as_of),
-        }
-    )
+    stamps = {**_stamps(context), "input_watermark": as_of}
+    done = publish(mongo, "analytics_reports", documents(), stamps=stamps)
+    watermark = {"as_of": dg.MetadataValue.timestamp(as_of)} if as_of else {}
+    return dg.MaterializeResult(metadata={**_published(done), **watermark})
 
 
 @dg.asset(
@@ -148,15 +156,8 @@ def user_analytics(
     """The mart of users as documents."""
     rows = duckdb.query("select * from marts.user", {marts.USER.path: users.files}).to_pylist()
     documents = ((row["user_id"], {k: _plain(v) for k, v in row.items()}) for row in rows)
-    done = publish(mongo, "user_analytics", documents, run_id=context.run.run_id, now=datetime.now(UTC))
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": done.written + done.unchanged,
-            "written": done.written,
-            "unchanged": done.unchanged,
-            "removed": done.removed,
-        }
-    )
+    done = publish(mongo, "user_analytics", documents, stamps=_stamps(context))
+    return dg.MaterializeResult(metadata=_published(done))
 
 
 def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,6 +175,7 @@ def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
     backfill_policy=BY_MONTHS,
     deps=[
         list(FACT),
+        ["facts", "stg_messages"],
         ["facts", "fct_wait"],
         ["facts", "fct_traffic"],
         ["lake", "messages"],
@@ -225,6 +227,7 @@ def daily_report(
     deps=[
         *(list(table.path) for table in marts.TABLES),
         list(FACT),
+        ["facts", "stg_messages"],
         ["facts", "fct_wait"],
         ["facts", "fct_traffic"],
     ],
@@ -239,7 +242,6 @@ def dashboard(
     tables = run_queries(duckdb, DASHBOARD_QUERIES, parquet.files, model_parameters(settings))
     headline = tables["headline"][0]
     days = [row["report_date"] for row in tables["volume_by_day"]]
-    as_of = duckdb.query(AS_OF, {FACT: parquet.files(FACT)})["as_of_us"][0].as_py()
     page = pages.dashboard_page(
         headline=headline,
         tables=tables,
@@ -256,7 +258,7 @@ def dashboard(
         last_day=max(days, default=None),
         zone=settings.report_timezone,
         targets=settings.response_targets,
-        as_of=datetime.fromtimestamp(as_of / 1e6, UTC) if as_of else None,
+        as_of=_as_of(duckdb, parquet.files(FACT)),
     )
     address = parquet.store.write_file("reports/dashboard.html", page.encode())
     return dg.MaterializeResult(

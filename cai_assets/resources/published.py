@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pymongo import DeleteOne, ReplaceOne
@@ -31,8 +30,7 @@ def publish(
     collection: str,
     documents: Iterable[tuple[str, Mapping[str, Any]]],
     *,
-    run_id: str,
-    now: datetime,
+    stamps: Mapping[str, Any],
 ) -> Published:
     """Make a collection hold exactly these documents; those that have not changed are not written.
 
@@ -40,8 +38,7 @@ def publish(
         mongo: the store.
         collection: platform name of the collection.
         documents: `_id` and content.
-        run_id: noted in the documents that are written.
-        now: UTC, noted as `built_at`.
+        stamps: further fields of the documents that are written, as the run; a change of them alone is none.
     """
     held = {
         document["_id"]: document.get("content_hash")
@@ -53,10 +50,8 @@ def publish(
         wanted.add(identity)
         content_hash = _hash(content)
         if held.get(identity) != content_hash:
-            stamped = {"content_hash": content_hash, "built_at": now, "run_id": run_id}
-            operations.append(
-                ReplaceOne({"_id": identity}, {"_id": identity, **content, **stamped}, upsert=True)
-            )
+            document = {"_id": identity, **content, **stamps, "content_hash": content_hash}
+            operations.append(ReplaceOne({"_id": identity}, document, upsert=True))
     written = len(operations)
     gone = [identity for identity in held if identity not in wanted]
     operations += [DeleteOne({"_id": identity}) for identity in gone]
