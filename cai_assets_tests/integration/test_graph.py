@@ -6,6 +6,7 @@ import pytest
 
 from cai_assets.partitions import days_between
 from cai_assets.sandbox.process import SandboxProcess
+from cai_assets_tests.fixtures.lake import ACCESS_KEY, SECRET_KEY, S3Server
 from cai_assets_tests.fixtures.platform import LEDGER, SAMPLE, SAMPLE_DAYS, Platform, PlatformFactory
 
 
@@ -137,3 +138,24 @@ def test_a_document_removed_behind_the_platforms_back_is_noticed(platform: Platf
         ("lake", name, "live_documents_equal_lake_rows"),
     }
     assert all(victim["partition"] in (description or "") for description in failed.values())
+
+
+def test_the_lake_may_live_on_s3(
+    make_platform: PlatformFactory, six_days_sandbox: SandboxProcess, s3_server: S3Server
+) -> None:
+    day, bucket = SAMPLE_DAYS[0], s3_server.bucket()
+    on_disk = make_platform(six_days_sandbox)
+    on_disk.run(day)
+    on_s3 = make_platform(
+        six_days_sandbox,
+        s3_enabled=True,
+        s3_bucket=bucket,
+        s3_endpoint_url=s3_server.endpoint,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+    result = on_s3.run(day)
+    assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
+    assert on_s3.values(but=LEDGER) == on_disk.values(but=LEDGER)
+    pages = [m for m in result.get_asset_materialization_events() if m.asset_key.path[-1] == "dashboard"]
+    assert str(pages[0].materialization.metadata["page"].value).startswith(f"s3://{bucket}/")
