@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from cai_assets.domain.formats import duration, label
+from cai_assets.domain.formats import duration, label, number
 
 Rows = Sequence[Mapping[str, Any]]
 Spec = dict[str, Any]
@@ -102,7 +102,14 @@ def _count(field: str, title: str) -> Spec:
         "field": field,
         "type": "quantitative",
         "title": title,
-        "axis": {"tickMinStep": 1, "tickCount": 5, "format": ",d", "domain": False, "ticks": False},
+        "axis": {
+            "tickMinStep": 1,
+            "tickCount": 5,
+            # As `formats.number` writes them.
+            "labelExpr": "replace(format(datum.value, ',d'), /,/g, '\u2009')",
+            "domain": False,
+            "ticks": False,
+        },
     }
 
 
@@ -249,7 +256,11 @@ def outcomes(rows: Rows) -> Spec:
 
 def _bars(rows: Rows, *, by: str, value: str) -> Spec:
     """Lying bars, longest first, each with its number; the longest of them where there are many."""
-    shown = [{by: label(row[by]), value: row[value]} for row in rows[:LISTED_BARS] if row[value]]
+    shown = [
+        {by: label(row[by]), value: row[value], "shown": number(row[value])}
+        for row in rows[:LISTED_BARS]
+        if row[value]
+    ]
     y = {
         "field": by,
         "type": "nominal",
@@ -275,7 +286,7 @@ def _bars(rows: Rows, *, by: str, value: str) -> Spec:
                 "encoding": {
                     "y": y,
                     "x": x,
-                    "text": {"field": value, "type": "quantitative", "format": ",d"},
+                    "text": {"field": "shown", "type": "nominal"},
                 },
             },
         ],

@@ -26,8 +26,6 @@ with conversations as (
             coalesce(sum(case when bot_messages > 0 and user_messages > 0 then 1 else 0 end), 0) as bigint
         ) as bot_conversations,
         cast(coalesce(sum(case when handed_off then 1 else 0 end), 0) as bigint) as handed_off,
-        cast(coalesce(sum(needing_translation), 0) as bigint) as needing_translation,
-        cast(coalesce(sum(translated_messages), 0) as bigint) as translated,
         count(csat_score) as csat_answers,
         avg(csat_score) as csat_avg
     from facts.fct_conversation
@@ -44,10 +42,23 @@ waits as (
         quantile_cont(reply_s, 0.99) as reply_p99_s
     from facts.fct_wait
     where traffic_class = 'live'
+),
+
+-- Counted messages, as in marts.language: a system's notice may be translated and is nobody's message.
+translation as (
+    select
+        cast(
+            coalesce(sum(case when needs_translation then 1 else 0 end), 0) as bigint
+        ) as needing_translation,
+        cast(coalesce(sum(case when translation_status = 'ok' then 1 else 0 end), 0) as bigint) as translated
+    from facts.stg_messages
+    where is_counted and traffic_class = 'live'
 )
 
 select
     conversations.*,
-    waits.*
+    waits.*,
+    translation.*
 from conversations
 cross join waits
+cross join translation
