@@ -42,6 +42,12 @@ def _chart(rows: Iterable[Mapping[str, Any]], **more: Any) -> Spec:
         "data": {"values": [dict(row) for row in rows]},
         "width": "container",
         "height": 230,
+        "padding": {
+            "left": 0,
+            "top": 4,
+            "right": 16,
+            "bottom": 4,
+        },  # the last day's label is wider than its bar
         "autosize": {"type": "fit-x", "contains": "padding"},
         "config": {
             "font": "system-ui, sans-serif",
@@ -91,6 +97,7 @@ def _day_axis(days: Sequence[str], **scale: Any) -> Spec:
             "labelExpr": "utcFormat(toDate(datum.value), '%-d %b')",
             "labelAngle": 0,
             "labelOverlap": "greedy",
+            "labelPadding": 6,
             "labelSeparation": 6,
             "ticks": False,
         },
