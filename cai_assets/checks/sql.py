@@ -90,7 +90,7 @@ def _sql_check(test: SqlTest) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=list(table.path),
         name=test.name,
-        description=test.description,
+        description=f"Looks for: {test.description}",
         blocking=True,
     )
     def check(
@@ -103,7 +103,7 @@ def _sql_check(test: SqlTest) -> dg.AssetChecksDefinition:
         inputs = {path: parquet.files(path, days) for path in test.inputs}
         parameters = model_parameters(settings)
         wrong = duckdb.query(test.sql, inputs, {name: parameters[name] for name in test.parameters})
-        return _verdict(wrong, test.description, f"Broken: {test.description}")
+        return _verdict(wrong, f"Found none: {test.description}", f"Found: {test.description}")
 
     return check
 
