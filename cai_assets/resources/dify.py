@@ -1,8 +1,8 @@
 """The client of Dify's Service API for workflow apps: one object for one app.
 
-Thin: HTTP stands in `dify_http`, what becomes of a run in `dify_runs`, the reading of streams in
-    `dify_events`,
-the checks of inputs in `dify_inputs`, the errors in `dify_errors`.
+Thin: HTTP stands in `dify_http`, asking until a run has ended in `dify_asking`, what is known of runs in
+`dify_runs`, the reading of streams in `dify_events`, the checks of inputs in `dify_inputs`, the errors in
+`dify_errors`.
 """
 
 import threading
@@ -14,11 +14,12 @@ from typing import Any, BinaryIO, Literal, Self
 from pydantic import SecretStr
 
 from cai_assets.failures import retrying
+from cai_assets.resources.dify_asking import Asking
 from cai_assets.resources.dify_errors import DifyPermanentError, DifyTransientError
 from cai_assets.resources.dify_events import RunState, run_state
 from cai_assets.resources.dify_http import DifyHttp, Timeouts
 from cai_assets.resources.dify_inputs import FormField, InputFile, check_inputs, check_user, form_of
-from cai_assets.resources.dify_runs import Asking, LogEntry, Runs, WorkflowResult, log_page, run_path_id
+from cai_assets.resources.dify_runs import LogEntry, Runs, WorkflowResult, log_page, run_path_id
 
 ResponseMode = Literal["streaming", "blocking"]
 

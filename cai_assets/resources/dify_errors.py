@@ -40,7 +40,7 @@ class DifyError(CaiError):
         code: Dify's code, as `invalid_param`; None where the body was none of Dify's.
         workflow_run_id: the run it is about, where there is one.
         usage: what that run used all the same.
-        attempts: the runs that were asked for until then (`dify.Attempt`), set where a call gives up.
+        attempts: the runs that were asked for until then (`dify_runs.Attempt`), set where a call gives up.
     """
 
     status: int | None = None
