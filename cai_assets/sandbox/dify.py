@@ -1,24 +1,24 @@
 """Dify's Service API for workflows, as measured on 1.14.2: keys, checks, runs, streams.
 
 Who may do what and when; what a workflow answers is in answers.py, bodies are in dify_runs.py and
-dify_apps.py, the wire in dify_wire.py. A plain ASGI application, as a run must cost well under a millisecond.
+dify_apps.py, files in dify_uploads.py, the wire in dify_wire.py. A plain ASGI application, as a run must cost
+well under a millisecond.
 """
 
 import asyncio
 import json
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 import pyarrow as pa
 from pydantic import ValidationError
 
 from cai_assets.sandbox.answers import Translator
 from cai_assets.sandbox.config import SandboxConfig
-from cai_assets.sandbox.dify_apps import MAX_UPLOAD_BYTES, info, meta, parameters, published_apps, site
+from cai_assets.sandbox.dify_apps import info, meta, parameters, published_apps, site
 from cai_assets.sandbox.dify_runs import (
     WorkflowLogQuery,
     WorkflowRunPayload,
@@ -26,6 +26,7 @@ from cai_assets.sandbox.dify_runs import (
     log_page,
     run_body,
 )
+from cai_assets.sandbox.dify_uploads import Uploads
 from cai_assets.sandbox.dify_wire import (
     COMMON,
     JSON,
@@ -36,7 +37,6 @@ from cai_assets.sandbox.dify_wire import (
     RefusedError,
     UnknownError,
     is_uuid,
-    multipart,
     send_body,
     send_error,
     send_json,
@@ -49,30 +49,6 @@ Endpoint = Callable[[Asked], Awaitable[None]]
 
 # Older runs are forgotten; a run without its events takes about 2 kB.
 MOST_RUNS = 200_000
-_DOCUMENTS = frozenset(
-    [
-        "txt",
-        "md",
-        "mdx",
-        "markdown",
-        "pdf",
-        "html",
-        "htm",
-        "xlsx",
-        "xls",
-        "docx",
-        "doc",
-        "csv",
-        "eml",
-        "msg",
-        "pptx",
-        "ppt",
-        "xml",
-        "epub",
-        "json",
-    ]
-)
-_IMAGES = frozenset(["jpg", "jpeg", "png", "webp", "gif", "svg"])
 _CUTS = ("cut_before", "cut_after", "cut_late")
 
 
@@ -89,7 +65,7 @@ class Dify:
         self._by_user: dict[tuple[str, str], dict[str, Run]] = {}
         self._by_task: dict[str, Run] = {}
         self._user_ids: dict[tuple[str, str], str] = {}
-        self._uploads: dict[str, tuple[str, str, str]] = {}
+        self._uploads = Uploads(self._user_id)
         self._active: Counter[str] = Counter()
         self._counts: dict[str, Counter[str]] = {app.name: Counter() for app in self._apps.values()}
         self._workers = asyncio.Semaphore(config.workers) if config.workers else None
@@ -203,7 +179,7 @@ class Dify:
         app, user = asked.app, body["user"]
         rule = self._faults.draw("dify", DIFY_KINDS, asked.scope["path"]) if self._faults.rules else None
         self._check_limit(app, streaming, rule)
-        self._check_files(app, user, payload.files or [])
+        self._uploads.check(app, user, payload.files or [])
         problem = app.problem(payload.inputs)
         if problem is not None and not streaming:
             raise RefusedError(400, "invalid_param", problem)
@@ -308,17 +284,6 @@ class Dify:
                 f"for {app.id} is {limit or 1}.",
             )
 
-    def _check_files(self, app: App, user: str, files: list[dict[str, Any]]) -> None:
-        for file in files:
-            if file.get("transfer_method") != "local_file":
-                continue
-            uploaded = self._uploads.get(str(file.get("upload_file_id")))
-            if uploaded is None or uploaded[:2] != (app.id, user):
-                raise RefusedError(400, "invalid_param", "Invalid upload file")
-            if file.get("type") not in (uploaded[2], "custom"):
-                message = "Detected file type does not match the specified type. Please verify the file."
-                raise RefusedError(400, "invalid_param", message)
-
     def _found(self, app: App, run_id: str, message: str) -> Run:
         run = self._runs.get(run_id)
         if run is None or run.app is not app:
@@ -375,37 +340,7 @@ class Dify:
         raise RefusedError(400, "not_chat_app", message)
 
     async def _upload(self, asked: Asked) -> None:
-        fields = multipart(asked.headers.get(b"content-type", b""), asked.body)
-        part = fields.get("file")
-        if part is None:
-            raise RefusedError(400, "no_file_uploaded", "Please upload your file.")
-        content = part.get_payload(decode=True)
-        size = len(content) if isinstance(content, bytes) else 0
-        if size > MAX_UPLOAD_BYTES:
-            raise RefusedError(413, "file_too_large", "")
-        user = str(fields["user"].get_content()).strip() if "user" in fields else ""
-        name = part.get_filename() or "file"
-        extension = name.rpartition(".")[2].lower() if "." in name else ""
-        kind = "document" if extension in _DOCUMENTS else "image" if extension in _IMAGES else "custom"
-        file_id, now = str(uuid4()), int(time.time())
-        self._uploads[file_id] = (asked.app.id, user, kind)
-        body = {
-            "id": file_id,
-            "name": name,
-            "size": size,
-            "extension": extension,
-            "mime_type": part.get_content_type(),
-            "created_by": self._user_id(asked.app, user),
-            "created_at": now,
-            "preview_url": None,
-            "source_url": f"http://127.0.0.1/files/{file_id}/file-preview?timestamp={now}&nonce=0&sign=0",
-            "original_url": None,
-            "user_id": None,
-            "tenant_id": str(uuid5(NAMESPACE_URL, "sandbox:tenant")),
-            "conversation_id": None,
-            "file_key": None,
-        }
-        await send_json(asked.send, 201, body)
+        await send_json(asked.send, 201, self._uploads.take(asked))
 
     def _user_id(self, app: App, user: str) -> str:
         key = (app.id, user)
