@@ -38,7 +38,7 @@ from cai_assets.resources.enrichment_asking import Known, Outcome, Unit
 from cai_assets.resources.enrichment_loop import AskingLoop
 from cai_assets.resources.enrichment_reading import chunks, find, live
 from cai_assets.resources.enrichment_summary import EnrichmentSummary
-from cai_assets.resources.enrichment_writes import calls_of, ledger_document, now, replacement
+from cai_assets.resources.enrichment_writes import calls_of, now, replacement
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.settings import Settings
 
@@ -89,10 +89,7 @@ class Categories:
 
     def run(self, partitions: Iterable[str]) -> EnrichmentSummary:
         """Bring the categories of these partitions to what their conversations say."""
-        with self._loop as loop:
-            for partition in partitions:
-                self._partition(partition)
-            loop.finish()
+        self._loop.over(partitions, self._partition)
         return self.summary
 
     def _partition(self, partition: str) -> None:
@@ -210,8 +207,7 @@ class Categories:
             outputs = outcome.outputs or {}
             decision = decide(outputs.get(OUTPUT_CATEGORY), outputs.get(OUTPUT_CONFIDENCE), self._taxonomy)
         problem = decision if isinstance(decision, str) else None
-        for call in calls_of(outcome.attempts, self._call(question), problem):
-            self._loop.writes.add("llm_calls", replacement(ledger_document(call)))
+        self._loop.writes.add_calls(calls_of(outcome.attempts, self._call(question), problem))
         if outcome.kind == "known":
             counts.done += 1
             self._put_partition(question)

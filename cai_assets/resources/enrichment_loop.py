@@ -6,7 +6,7 @@ what its outcome means are its users'.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -31,7 +31,9 @@ _LAST_ANSWERS_S: Final = 5.0
 
 
 class AskingLoop:
-    """Asks, and writes what comes back, until all is written. A context manager for one thread.
+    """Asks, and writes what comes back, until all is written. For one thread.
+
+    `over` is the whole of it: it leaves nothing open. The other methods are for what `over` calls.
 
     Args:
         mongo: the database.
@@ -76,6 +78,21 @@ class AskingLoop:
         self._unwritten: list[str] = []
         self._said = time.monotonic()
         self.writes = Writes(mongo, settings)
+
+    def over(self, partitions: Iterable[str], submit_all: Callable[[str], None]) -> None:
+        """Go through partitions, and wait until all that was submitted for them is written.
+
+        Args:
+            partitions: in this order.
+            submit_all: submits the units of one of them.
+
+        Raises:
+            PermanentError, TransientError: as for `submit`; what was answered until then is written.
+        """
+        with self:
+            for partition in partitions:
+                submit_all(partition)
+            self.finish()
 
     @property
     def cannot_ask(self) -> str | None:

@@ -99,10 +99,7 @@ class Translations:
 
     def run(self, partitions: Iterable[str]) -> EnrichmentSummary:
         """Bring the translations of these partitions to what their messages need."""
-        with self._loop as loop:
-            for partition in partitions:
-                self._partition(partition)
-            loop.finish()
+        self._loop.over(partitions, self._partition)
         return self.summary
 
     # -- what is needed
@@ -211,8 +208,7 @@ class Translations:
         if outcome.kind == "answered":
             answer = (outcome.outputs or {}).get(OUTPUT_TEXT)
             problem = refusal(first.text, answer)
-        for call in calls_of(outcome.attempts, self._call(first), problem):
-            self._loop.writes.add("llm_calls", replacement(ledger_document(call)))
+        self._loop.writes.add_calls(calls_of(outcome.attempts, self._call(first), problem))
         if outcome.kind == "known":
             self._answers[unit.key] = outcome.value
             for need in needs:

@@ -48,6 +48,11 @@ class Writes:
         self._pending.setdefault(collection, []).append(operation)
         self._count += 1
 
+    def add_calls(self, calls: Iterable[Call]) -> None:
+        """Take in rows of the ledger."""
+        for call in calls:
+            self.add("llm_calls", replacement(ledger_document(call)))
+
     @property
     def due_in(self) -> float | None:
         """Seconds until what waits shall be written; 0 where enough waits, None where nothing does."""
