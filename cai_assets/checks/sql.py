@@ -47,7 +47,7 @@ def schema_query(table: Table) -> str:
 
 def _verdict(wrong: pa.Table, holds: str, breaks: str) -> dg.AssetCheckResult:
     if wrong.num_rows == 0:
-        return dg.AssetCheckResult(passed=True, description=holds)
+        return dg.AssetCheckResult(passed=True, description=holds, metadata={"wrong_rows": 0})
     first = "; ".join(
         ", ".join(f"{k}={v}" for k, v in row.items()) for row in wrong.slice(0, SHOWN).to_pylist()
     )
