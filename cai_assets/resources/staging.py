@@ -1,6 +1,6 @@
 """Files in the store that do not count yet: their names, how they get there, and what a commit would change.
 
-No transaction is made here; that is `storage`'s.
+No transaction is made here; that is `delta_log`'s.
 """
 
 import contextlib

@@ -1,31 +1,24 @@
 """Which files hold these partitions of a table, and: from now on, these files do.
 
-Every Parquet table is a Delta table in the store, `<base>/<layer>/<name>`. This module is the only one that
-knows Delta: it stages files, commits them in one transaction, and lists them for whoever reads. How bytes get
-to a disk or a bucket is in `object_store` and `s3`, how they are written in `parquet_writer`.
-
-The log declares every column as nullable, because a column that is added later is null in the older files;
-that no null stands where the declaration allows none is held by the writer.
+Every Parquet table is a Delta table in the store, `<base>/<layer>/<name>`. Here its files are listed for
+whoever reads, and replaced by whole partitions: staged, then committed in one transaction, tried again where
+another writer came first. What a transaction is, and all else of Delta, is `delta_log`'s; how bytes get to a
+disk or a bucket is in `object_store` and `s3`, how they are written in `parquet_writer`.
 """
 
-import contextlib
-import itertools
-import json
 import random
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.dataset as pads
-from deltalake import CommitProperties, DeltaTable, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from cai_assets.failures import PermanentError, TransientError
 from cai_assets.resources.arrow import ArrowData, batches_of, grouped_by
+from cai_assets.resources.delta_log import DeltaLog
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.parquet_writer import WHOLE, ParquetSpec, write_empty_part, write_parts
 from cai_assets.resources.staging import DataFile, Parts, Plan, Publisher, Staged, discard
@@ -102,16 +95,6 @@ class LakeFiles:
         return self.dataset().to_table()
 
 
-@dataclass(frozen=True)
-class _Snapshot:
-    delta: DeltaTable
-    parts: Parts
-
-    @property
-    def version(self) -> int:
-        return int(self.delta.version())
-
-
 class LakeTable:
     """One table of the lake: its files, and their replacement.
 
@@ -132,31 +115,31 @@ class LakeTable:
         self.table = table
         self.spec = spec or ParquetSpec()
         self._title = f"{table.layer}.{table.name}"
-        self._log_schema = pa.schema([f.with_nullable(True) for f in table.arrow_schema])
+        self._log = DeltaLog(store, table)
 
     @property
     def uri(self) -> str:
         """Address of the table's folder: file:// or s3://."""
-        return self.store.uri(self.table.layer, self.table.name)
+        return self._log.uri
 
     # -- reading
 
     def exists(self) -> bool:
         """Whether the table was ever committed to."""
-        return self._snapshot() is not None
+        return self._log.snapshot() is not None
 
     def version(self) -> int | None:
         """Version of the table, counting from 0; None before the first commit."""
-        snapshot = self._snapshot()
+        snapshot = self._log.snapshot()
         return None if snapshot is None else snapshot.version
 
     def partitions(self) -> list[str]:
         """The partitions that are there, also empty ones, in rising order."""
-        return sorted(self._live())
+        return sorted(self._log.live())
 
     def missing(self, partitions: Sequence[str]) -> list[str]:
         """Those of `partitions` that were never materialised; an empty one is not missing."""
-        live = self._live()
+        live = self._log.live()
         return [partition for partition in partitions if partition not in live]
 
     def row_counts(self, partitions: Sequence[str] | None = None) -> dict[str, int]:
@@ -167,7 +150,7 @@ class LakeTable:
         """
         return {
             partition: sum(file.rows for file in files)
-            for partition, files in sorted(self._live().items())
+            for partition, files in sorted(self._log.live().items())
             if partitions is None or partition in set(partitions)
         }
 
@@ -184,7 +167,7 @@ class LakeTable:
 
         A partition that is missing adds no file; `missing` names such.
         """
-        snapshot = self._snapshot()
+        snapshot = self._log.snapshot()
         live = {} if snapshot is None else snapshot.parts
         wanted = sorted(live) if partitions is None else sorted(set(partitions))
         files = tuple(
@@ -244,7 +227,7 @@ class LakeTable:
         wanted = None if partitions is None else set(partitions)
         for partition in wanted or ():
             self.spec.folder(self.table, partition)  # refuses what cannot be a partition
-        live = self._live()
+        live = self._log.live()
         with self.store.spool() as folder, Publisher(self.store, self.table, self.spec, live) as publisher:
             strangers: dict[str, int] = {}
             written: set[str] = set()
@@ -288,175 +271,29 @@ class LakeTable:
                 if attempt:
                     pause = min(_LONGEST_PAUSE_S, 0.02 * 2**attempt)
                     time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
-                snapshot = self._prepared()
+                snapshot = self._log.prepared()
                 if tried is not None:
-                    version = self._version_of(commit_id, since=tried[0])
+                    version = self._log.version_of(commit_id, since=tried[0])
                     if version is not None:  # it had gone through, but the answer was lost
                         return _summary(version, parts, tried[1])
                 plan = Plan.of(snapshot.parts, parts, whole=whole)
                 if not plan.touched:
                     return _summary(snapshot.version, parts, plan)
                 tried = (snapshot.version, plan)
-                try:
-                    self._transact(snapshot, plan, parts, properties, whole=whole)
-                except CommitFailedError:
+                if not self._log.transact(snapshot, plan, parts, properties, whole=whole):
                     continue
-                version = self._version_of(commit_id, since=snapshot.version)
+                version = self._log.version_of(commit_id, since=snapshot.version)
                 if version is None:
                     raise PermanentError(
                         f"table {self._title}: a commit was accepted but is not in the log; does "
                         f"something else write to {self.uri}?"
                     )
-                self.store.flush(*self.table.path, _log_entry(version))
+                self._log.flush(version)
                 return _summary(version, parts, plan)
         raise TransientError(
             f"table {self._title}: other writers of the same partitions committed first, "
             f"{_COMMIT_ATTEMPTS} times over"
         )
-
-    def _transact(
-        self,
-        snapshot: _Snapshot,
-        plan: Plan,
-        parts: Parts,
-        properties: Mapping[str, str],
-        *,
-        whole: bool,
-    ) -> None:
-        column = self.table.partition_by
-        now = int(time.time() * 1000)
-        adds = [
-            AddAction(
-                path=file.path,
-                size=file.size,
-                partition_values={column: partition} if column else {},
-                modification_time=now,
-                data_change=True,
-                stats=json.dumps({"numRecords": file.rows}),
-            )
-            for partition in plan.changed
-            for file in parts[partition]
-        ]
-        # Delta's own check notices a commit in between that removed files, but not one that only added
-        # some. Such a one matters where this adds the same new partition, or replaces the whole table.
-        alone = whole or any(partition not in snapshot.parts for partition in plan.changed)
-        snapshot.delta.create_write_transaction(
-            adds,
-            "overwrite",
-            Schema.from_arrow(self._log_schema),
-            [column] if column else [],
-            [(column, "in", list(plan.touched))] if column else None,
-            commit_properties=CommitProperties(
-                custom_metadata=dict(properties), max_commit_retries=0 if alone else None
-            ),
-        )
-
-    # -- the log
-
-    def _open(self) -> DeltaTable | None:
-        with self.store.errors(f"reading {self._title}"):
-            try:
-                return DeltaTable(self.uri, storage_options=self.store.storage_options())
-            except TableNotFoundError:
-                return None
-
-    def _snapshot(self) -> _Snapshot | None:
-        delta = self._open()
-        if delta is None:
-            return None
-        actions = pa.table(delta.get_add_actions(flatten=True))
-        column = self.table.partition_by
-        parts: dict[str, list[DataFile]] = {}
-        if actions.num_rows:
-            rows = zip(
-                actions.column("path").to_pylist(),
-                actions.column("num_records").to_pylist(),
-                actions.column("size_bytes").to_pylist(),
-                actions.column(f"partition.{column}").to_pylist() if column else [WHOLE] * actions.num_rows,
-                strict=True,
-            )
-            for path, count, size, partition in rows:
-                parts.setdefault(partition, []).append(DataFile(path, count, size))
-        return _Snapshot(
-            delta, {key: tuple(sorted(files, key=lambda f: f.path)) for key, files in parts.items()}
-        )
-
-    def _live(self) -> Parts:
-        snapshot = self._snapshot()
-        return {} if snapshot is None else snapshot.parts
-
-    def _required(self) -> _Snapshot:
-        snapshot = self._snapshot()
-        if snapshot is None:
-            raise PermanentError(f"table {self._title}: {self.uri} vanished while it was written")
-        return snapshot
-
-    def _version_of(self, commit_id: str, *, since: int) -> int | None:
-        """The version after `since` that carries a commit's id; None if none does."""
-        # DeltaTable.history would do, but it holds the interpreter's lock while it waits for the store.
-        for version in itertools.count(since + 1):
-            entry = self.store.read(*self.table.path, _log_entry(version))
-            if entry is None:
-                return None
-            if commit_id.encode() in entry:
-                return version
-        return None
-
-    def _prepared(self) -> _Snapshot:
-        """The newest state of a table that has the declared columns; makes the table or adds columns."""
-        snapshot = self._snapshot()
-        if snapshot is None:
-            with contextlib.suppress(DeltaError):  # another may make it at the same moment: looked at next
-                self._create()
-            snapshot = self._snapshot()
-            if snapshot is None:
-                self._create()  # it was no race: let the error through
-                snapshot = self._required()
-        added = self._added_columns(snapshot.delta)
-        if added:
-            snapshot.delta.alter.add_columns(added)
-            snapshot = self._required()
-        return snapshot
-
-    def _create(self) -> None:
-        column = self.table.partition_by
-        create_table_with_add_actions(
-            self.uri,
-            Schema.from_arrow(self._log_schema),
-            [],
-            mode="error",
-            partition_by=[column] if column else [],
-            name=self._title,
-            description=self.table.description,
-            storage_options=self.store.storage_options(),
-        )
-
-    def _added_columns(self, delta: DeltaTable) -> list[Any]:
-        there = {f.name: f for f in delta.schema().fields}
-        declared = {f.name: f for f in Schema.from_arrow(self._log_schema).fields}
-        problems = [
-            f"{name} is {there[name].type}, declared as {column.type}"
-            for name, column in declared.items()
-            if name in there and there[name].type != column.type
-        ]
-        problems += [f"{name} is there but no longer declared" for name in there if name not in declared]
-        if problems:
-            raise PermanentError(
-                f"table {self._title}: the declaration does not fit the table at {self.uri}: "
-                f"{'; '.join(problems)}. Only adding columns is safe; else declare the column under a new "
-                "name, or move the folder away and materialise the table again"
-            )
-        by = [self.table.partition_by] if self.table.partition_by else []
-        if delta.metadata().partition_columns != by:
-            raise PermanentError(
-                f"table {self._title}: it is partitioned by {delta.metadata().partition_columns}, declared "
-                f"as {by}; move {self.uri} away and materialise the table again"
-            )
-        return [column for name, column in declared.items() if name not in there]
-
-
-def _log_entry(version: int) -> str:
-    return f"_delta_log/{version:020}.json"
 
 
 def _summary(version: int, parts: Parts, plan: Plan) -> Commit:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cai_assets.failures import PermanentError
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
-from cai_assets.resources.storage import WHOLE, LakeTable
+from cai_assets.resources.storage import WHOLE, Commit, LakeTable, Staged
 from cai_assets.schemas.base import Column, Table
 from cai_assets_tests.fixtures.lake import EVENTS, MONTHS, SINGLE, days, events
 
@@ -357,11 +357,22 @@ class Overtaken(LakeTable):
 
     other: Callable[[], object] | None = None
 
-    def _transact(self, *args: Any, **kwargs: Any) -> None:
-        if self.other is not None:
-            other, self.other = self.other, None
-            other()
-        super()._transact(*args, **kwargs)
+    def __init__(self, store: ObjectStore, declared: Table) -> None:
+        super().__init__(store, declared)
+        transact = self._log.transact
+
+        def overtaken(*args: Any, **kwargs: Any) -> bool:
+            if self.other is not None:
+                other, self.other = self.other, None
+                other()
+            return transact(*args, **kwargs)
+
+        self._log.transact = overtaken
+
+    def commit(self, *staged: Staged, **kwargs: Any) -> Commit:
+        done = super().commit(*staged, **kwargs)
+        assert self.other is None, "nobody committed in between"
+        return done
 
 
 @pytest.mark.parametrize("day", DAYS[:2], ids=["known day", "new day"])
