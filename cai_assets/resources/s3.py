@@ -3,13 +3,12 @@
 Three libraries reach it, each where it is best: boto3 puts and deletes (retries, multipart, errors by code),
 pyarrow and DuckDB read, delta-rs keeps the log by conditional puts. All take the endpoint, the addressing
 and the credentials from here. A server that ignores `If-None-Match` must not be used: two writers could then
-write the same version of a table's log.
+write the same version of a table's log. What the libraries' errors mean is in `s3_errors`.
 """
 
 import importlib.util
 import mimetypes
 import posixpath
-import re
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,9 @@ from pydantic import SecretStr
 from typing_extensions import override
 
 from cai_assets.failures import CaiError, PermanentError, TransientError
+from cai_assets.resources import s3_errors
 from cai_assets.resources.object_store import ObjectStore, local_spool_base
+from cai_assets.resources.s3_errors import Place
 from cai_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,35 +36,6 @@ _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 60
 _ATTEMPTS = 5  # of one request, by each library itself, with backoff
 _MULTIPART_BYTES = 64 * 1024 * 1024
-
-_WRONG_CREDENTIALS = {
-    "403",
-    "401",
-    "AccessDenied",
-    "ExpiredToken",
-    "Forbidden",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidToken",
-    "SignatureDoesNotMatch",
-}
-_NO_BUCKET = {"404", "NoSuchBucket"}
-_PASSING = {"500", "502", "503", "504", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
-_UNREACHABLE = (
-    boto_errors.ConnectionError,
-    boto_errors.HTTPClientError,
-    boto_errors.ConnectionClosedError,
-)
-# What delta-rs and pyarrow say, in text only, when the way to the server is at fault.
-_UNREACHABLE_TEXTS = (
-    "error sending request",
-    "Connect timeout",
-    "connection closed",
-    "Connection refused",
-    "NETWORK_CONNECTION",
-    "curlCode",
-    "operation timed out",
-)
 
 
 class S3Store(ObjectStore):
@@ -328,7 +300,7 @@ class S3Store(ObjectStore):
         try:
             self._client().put_object(Bucket=self.bucket, Key=key, Body=b"second", IfNoneMatch="*")
         except boto_errors.ClientError as error:
-            if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
+            if s3_errors.code_of(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
                 return
             raise
         raise PermanentError(
@@ -340,52 +312,11 @@ class S3Store(ObjectStore):
 
     @override
     def explain(self, error: Exception, doing: str) -> CaiError | None:
-        if isinstance(error, boto_errors.ClientError):
-            return self._explain_code(_code(error), doing)
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, boto_errors.ClientError):  # boto3 wraps what an upload met
-            return self._explain_code(_code(cause), doing)
-        if isinstance(error, boto_errors.NoCredentialsError | boto_errors.PartialCredentialsError):
-            return PermanentError(f"{doing}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        if isinstance(error, boto_errors.ProfileNotFound):
-            return PermanentError(f"{doing}: {error}; AWS_PROFILE names none that is configured")
-        text = str(error)
-        if isinstance(error, _UNREACHABLE) or any(known in text for known in _UNREACHABLE_TEXTS):
-            return TransientError(
-                f"{doing}: no connection to {self.endpoint or 'AWS'} (S3_ENDPOINT_URL): {_brief(text)}"
-            )
-        for code in ("NoSuchBucket", *sorted(_WRONG_CREDENTIALS - {"401", "403"})):
-            if code in text:
-                return self._explain_code(code, doing)
-        if isinstance(error, OSError) and "No space left" in text:
-            return PermanentError(f"{doing}: the disk of {local_spool_base()} is full; set TMPDIR to another")
-        return None
-
-    def _explain_code(self, code: str, doing: str) -> CaiError:
-        if code in _WRONG_CREDENTIALS:
-            return PermanentError(
-                f"{doing}: the server refuses the credentials ({code}); check AWS_ACCESS_KEY_ID, "
-                f"AWS_SECRET_ACCESS_KEY, and that they may read, write and delete in {self._address()}"
-            )
-        if code in _NO_BUCKET:
-            return PermanentError(f"{doing}: bucket {self.bucket} does not exist (S3_BUCKET); create it")
-        if code in _PASSING:
-            return TransientError(f"{doing}: the server answers {code}")
-        return PermanentError(f"{doing}: the server answers {code}")
+        return s3_errors.explain(error, doing, Place(self.bucket, self._address(), self.endpoint))
 
     @override
     def _spool_base(self) -> Path:
         return local_spool_base()
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def _brief(text: str) -> str:
-    """One line of what delta-rs says in many, with colours."""
-    text = " ".join(re.sub(r"\x1b\[\d+m", "", text).replace("↳", ":").split())
-    return text if len(text) <= 300 else text[:300] + "…"
 
 
 def _quoted(value: str) -> str:
