@@ -1,7 +1,8 @@
-"""MongoDB: the connection, the collections by the platform's names, their indexes, and bulk writing.
+"""MongoDB: the collections by the platform's names, their indexes, and bulk writing.
 
-What every user of the database needs belongs here. Replacing partitions of documents stands in
-`mongo_documents`, reading Arrow tables in `mongo_arrow`; the declarations in `schemas.documents`.
+What every user of the database needs belongs here. The connection and what its errors mean stand in
+`mongo_connection`, replacing partitions of documents in `mongo_documents`, reading Arrow tables in
+`mongo_arrow`; the declarations in `schemas.documents`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,6 @@ from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote_plus
 
 import bson
 import pyarrow as pa
@@ -20,20 +20,11 @@ from bson.codec_options import CodecOptions
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import (
-    AutoReconnect,
-    BulkWriteError,
-    ConfigurationError,
-    ConnectionFailure,
-    DocumentTooLarge,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-)
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from cai_assets.domain.documents import DocumentBatch
 from cai_assets.failures import PermanentError, TransientError, call_with_retries
-from cai_assets.resources import mongo_arrow, mongo_documents
+from cai_assets.resources import mongo_arrow, mongo_connection, mongo_documents
 from cai_assets.resources.mongo_documents import Replacement
 from cai_assets.resources.mongo_writes import (
     Document,
@@ -48,10 +39,8 @@ from cai_assets.settings import Settings
 
 __all__ = ["Document", "MongoStore", "Operation", "WriteReport"]
 
-SERVER_SELECTION_MS = 5_000
 BATCH_TIMEOUT_S = 90.0
 """Longest one batch may take. Without it `with_transaction` tries for 120 s against a server that died."""
-_AUTHENTICATION_CODES = {13, 18, 8000}  # Unauthorized, AuthenticationFailed, Atlas's own
 
 
 class MongoStore:
@@ -103,17 +92,7 @@ class MongoStore:
             PermanentError: no MONGODB_URI, or it is malformed, or the server refuses the user.
             TransientError: nothing answers at that address within 5 s.
         """
-        if settings.mongodb_uri is None:
-            raise PermanentError(
-                "MONGODB_URI is not set: write mongodb://HOST:27017, or start the embedded server (`cai up`)"
-            )
-        secret = settings.mongodb_uri.get_secret_value()
-        try:
-            client: MongoClient[Document] = MongoClient(
-                secret, serverSelectionTimeoutMS=SERVER_SELECTION_MS, appname="cai_assets"
-            )
-        except (PyMongoError, ValueError) as error:
-            raise PermanentError(f"MONGODB_URI cannot be used: {_without(secret, str(error))}") from None
+        client = mongo_connection.connect(settings)
         try:
             store = cls(
                 client,
@@ -148,27 +127,7 @@ class MongoStore:
 
     def explain(self, error: PyMongoError) -> PermanentError | TransientError:
         """The platform's error for one of pymongo's: names the server, never the password."""
-        where = "MongoDB at " + (", ".join(sorted(f"{h}:{p}" for h, p in self.client.nodes)) or "MONGODB_URI")
-        if isinstance(error, ServerSelectionTimeoutError):
-            return TransientError(
-                f"no MongoDB answers within {SERVER_SELECTION_MS / 1000:.0f} s at MONGODB_URI "
-                f"({str(error).split(',')[0]}): is it started, and is the address right?"
-            )
-        if (
-            error.timeout
-            or isinstance(error, ConnectionFailure | AutoReconnect)
-            or error.has_error_label("TransientTransactionError")
-        ):
-            return TransientError(f"{where}: {error}")
-        if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_CODES:
-            return PermanentError(
-                f"{where} refuses the user of MONGODB_URI for database {self.database.name!r} "
-                f"({error.details.get('codeName', error.code) if error.details else error.code}): "
-                "check user, password, authSource and roles (readWrite is needed)"
-            )
-        if isinstance(error, ConfigurationError):
-            return PermanentError(f"MONGODB_URI: {error}")
-        return PermanentError(f"{where}: {error}")
+        return mongo_connection.explain(error, self.client, self.database.name)
 
     def collection(self, name: str) -> Collection[Document]:
         """The collection that the platform calls `name` (a key of `schemas.documents.COLLECTIONS`).
@@ -397,12 +356,3 @@ def batches_of(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]
     while batch := list(islice(source, size)):
         yield first, batch
         first += len(batch)
-
-
-def _without(uri: str, message: str) -> str:
-    """`message` with the secret parts of `uri` masked."""
-    credentials = uri.split("://", 1)[-1].rsplit("@", 1)[0] if "@" in uri else ""
-    password = credentials.partition(":")[2]
-    for secret in filter(None, {uri, credentials, password, quote_plus(password)}):
-        message = message.replace(secret, "***")
-    return message

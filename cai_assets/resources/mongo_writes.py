@@ -1,4 +1,4 @@
-"""Bulk writing to MongoDB: what a write did, which rows were refused. Connections are `resources.mongo`'s."""
+"""Bulk writing to MongoDB: what a write did, which rows were refused. Connecting is `mongo_connection`'s."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -8,7 +8,7 @@ import pytest
 from pymongo import InsertOne, MongoClient, ReplaceOne, UpdateOne
 
 from cai_assets.failures import PermanentError, TransientError
-from cai_assets.resources import mongo
+from cai_assets.resources import mongo, mongo_connection
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.secantus import SecantusProcess
 from cai_assets.schemas.documents import COLLECTIONS
@@ -59,7 +59,7 @@ def test_settings_name_database_and_collections(mongo_uri: str, mongo_database: 
 
 
 def test_unreachable_server_is_named_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mongo, "SERVER_SELECTION_MS", 500)
+    monkeypatch.setattr(mongo_connection, "SERVER_SELECTION_MS", 500)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

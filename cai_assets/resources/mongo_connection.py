@@ -1,0 +1,82 @@
+"""How MongoDB is reached as MONGODB_URI says, and what pymongo's errors mean to who runs the platform.
+
+No message shows a password. What is done over the connection is `mongo`'s.
+"""
+
+from urllib.parse import quote_plus
+
+from pymongo import MongoClient
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from cai_assets.failures import PermanentError, TransientError
+from cai_assets.resources.mongo_writes import Document
+from cai_assets.settings import Settings
+
+SERVER_SELECTION_MS = 5_000
+_AUTHENTICATION_CODES = {13, 18, 8000}  # Unauthorized, AuthenticationFailed, Atlas's own
+
+
+def connect(settings: Settings) -> MongoClient[Document]:
+    """A client of the server that MONGODB_URI names; it is not asked anything yet.
+
+    Raises:
+        PermanentError: no MONGODB_URI, or it is malformed.
+    """
+    if settings.mongodb_uri is None:
+        raise PermanentError(
+            "MONGODB_URI is not set: write mongodb://HOST:27017, or start the embedded server (`cai up`)"
+        )
+    secret = settings.mongodb_uri.get_secret_value()
+    try:
+        return MongoClient(secret, serverSelectionTimeoutMS=SERVER_SELECTION_MS, appname="cai_assets")
+    except (PyMongoError, ValueError) as error:
+        raise PermanentError(f"MONGODB_URI cannot be used: {_without(secret, str(error))}") from None
+
+
+def explain(
+    error: PyMongoError, client: MongoClient[Document], database: str
+) -> PermanentError | TransientError:
+    """The platform's error for one of pymongo's: names the server, never the password.
+
+    Args:
+        error: what pymongo raised.
+        client: the client that met it.
+        database: name of the database that was meant.
+    """
+    where = "MongoDB at " + (", ".join(sorted(f"{h}:{p}" for h, p in client.nodes)) or "MONGODB_URI")
+    if isinstance(error, ServerSelectionTimeoutError):
+        return TransientError(
+            f"no MongoDB answers within {SERVER_SELECTION_MS / 1000:.0f} s at MONGODB_URI "
+            f"({str(error).split(',')[0]}): is it started, and is the address right?"
+        )
+    if (
+        error.timeout
+        or isinstance(error, ConnectionFailure | AutoReconnect)
+        or error.has_error_label("TransientTransactionError")
+    ):
+        return TransientError(f"{where}: {error}")
+    if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_CODES:
+        return PermanentError(
+            f"{where} refuses the user of MONGODB_URI for database {database!r} "
+            f"({error.details.get('codeName', error.code) if error.details else error.code}): "
+            "check user, password, authSource and roles (readWrite is needed)"
+        )
+    if isinstance(error, ConfigurationError):
+        return PermanentError(f"MONGODB_URI: {error}")
+    return PermanentError(f"{where}: {error}")
+
+
+def _without(uri: str, message: str) -> str:
+    """`message` with the secret parts of `uri` masked."""
+    credentials = uri.split("://", 1)[-1].rsplit("@", 1)[0] if "@" in uri else ""
+    password = credentials.partition(":")[2]
+    for secret in filter(None, {uri, credentials, password, quote_plus(password)}):
+        message = message.replace(secret, "***")
+    return message
