@@ -1,6 +1,7 @@
 """What every test may use: the real data sets, and settings that come from the test alone."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURES = Path(__file__).with_name("fixtures")
 
 pytest_plugins = [f"cai_assets_tests.fixtures.{path.stem}" for path in sorted(FIXTURES.glob("[!_]*.py"))]
+
+# Started in the background (nohup, a job of a script), a process ignores Ctrl-C and hang-ups, and so would the
+# processes that the tests start and stop by these signals.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 def shared_path(*parts: str) -> Path:

@@ -1,5 +1,6 @@
 """A range of days over the whole graph, started once from the UI's own API and once from the command line."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -87,14 +88,17 @@ def test_a_backfill_from_the_command_line_is_one_run_beside_the_ui(
     assert set(lake.table(("facts", "fct_conversation")).partitions()) == {*UI_DAYS, *COMMAND_DAYS}
 
 
-def test_checks_executed_by_themselves_look_at_all_days(ui: UserInterface, ui_backfill: Backfill) -> None:
+def test_checks_executed_by_themselves_look_at_all_days(
+    ui: UserInterface, ui_backfill: Backfill, tmp_path: Path
+) -> None:
     definitions = build_definitions(ui.settings())
     graph = definitions.resolve_asset_graph()
     # How many rows the source counted is known to the run that read them alone.
     selection = dg.AssetSelection.checks(*(key for key in graph.asset_check_keys if key.name != ALL_READ))
     job = dg.define_asset_job("checks", selection=selection)
     both = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
-    result = both.resolve_job_def("checks").execute_in_process(instance=dg.DagsterInstance.ephemeral())
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        result = both.resolve_job_def("checks").execute_in_process(instance=instance)
     found = {(*e.asset_key.path, e.check_name): e for e in result.get_asset_check_evaluations()}
     assert [key for key, evaluation in found.items() if not evaluation.passed] == []
     lake = ParquetIOManager.from_settings(ui.settings())
