@@ -14,7 +14,7 @@ FIXTURES = Path(__file__).with_name("fixtures")
 
 pytest_plugins = [f"cai_assets_tests.fixtures.{path.stem}" for path in sorted(FIXTURES.glob("[!_]*.py"))]
 
-# Started in the background (nohup, a job of a script), a process ignores Ctrl-C and hang-ups, and so would the
+# Started in the background (nohup, a job of a script), a process ignores Ctrl-C and hang-ups; so would the
 # processes that the tests start and stop by these signals.
 for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
