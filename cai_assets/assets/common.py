@@ -91,3 +91,20 @@ def daily_asset(
         deps=deps,
         **options,
     )
+
+
+def report_asset(name: str, **options: Any) -> Decorator:
+    """A decorator: this function publishes the report `reports/NAME`.
+
+    Args:
+        name: second part of the key.
+        options: passed to `dg.asset`.
+    """
+
+    def decorate(function: AssetFunction) -> dg.AssetsDefinition:
+        made: dg.AssetsDefinition = dg.asset(
+            key=["reports", name], group_name="reports", owners=OWNERS, **options
+        )(failing_clearly(function))
+        return made
+
+    return decorate

@@ -10,12 +10,11 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
-from cai_assets.assets.common import BY_MONTHS, failing_clearly
+from cai_assets.assets.common import BY_MONTHS, report_asset
 from cai_assets.domain import charts, pages
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
-from cai_assets.metadata import OWNERS
 from cai_assets.partitions import DAILY
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.published import Published, publish
@@ -102,18 +101,15 @@ def report_documents(
         )
 
 
-@dg.asset(
-    key=["reports", "analytics_reports"],
-    group_name="reports",
+@report_asset(
+    "analytics_reports",
     description="The marts' rows as MongoDB documents, for services that read reports from there.",
     kinds={"mongodb"},
-    owners=OWNERS,
     ins={
         **{table.name: dg.AssetIn(list(table.path)) for table in REPORTED_MARTS},
         "conversations": dg.AssetIn(list(FACT)),
     },
 )
-@failing_clearly
 def analytics_reports(
     context: dg.AssetExecutionContext,
     mongo: dg.ResourceParam[MongoStore],
@@ -138,15 +134,12 @@ def analytics_reports(
     return dg.MaterializeResult(metadata={**_published(done), **watermark})
 
 
-@dg.asset(
-    key=["reports", "user_analytics"],
-    group_name="reports",
+@report_asset(
+    "user_analytics",
     description="One MongoDB document a user: activity, recency, frequency, segment. Ids are keyed hashes.",
     kinds={"mongodb"},
-    owners=OWNERS,
     ins={"users": dg.AssetIn(list(marts.USER.path))},
 )
-@failing_clearly
 def user_analytics(
     context: dg.AssetExecutionContext,
     mongo: dg.ResourceParam[MongoStore],
@@ -165,12 +158,10 @@ def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in headline.items() if isinstance(value, int | float)}
 
 
-@dg.asset(
-    key=["reports", "daily_report"],
-    group_name="reports",
+@report_asset(
+    "daily_report",
     description="One HTML page a day: figures, response times, conversations with their transcripts.",
     kinds={"html"},
-    owners=OWNERS,
     partitions_def=DAILY,
     backfill_policy=BY_MONTHS,
     deps=[
@@ -182,7 +173,6 @@ def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
         ["lake", "translations"],
     ],
 )
-@failing_clearly
 def daily_report(
     context: dg.AssetExecutionContext,
     duckdb: dg.ResourceParam[DuckDBEngine],
@@ -218,12 +208,10 @@ def daily_report(
     return dg.MaterializeResult()
 
 
-@dg.asset(
-    key=["reports", "dashboard"],
-    group_name="reports",
+@report_asset(
+    "dashboard",
     description="The dashboard over all days: one HTML page that holds its data and needs no network.",
     kinds={"html"},
-    owners=OWNERS,
     deps=[
         *(list(table.path) for table in marts.TABLES),
         list(FACT),
@@ -232,7 +220,6 @@ def daily_report(
         ["facts", "fct_traffic"],
     ],
 )
-@failing_clearly
 def dashboard(
     duckdb: dg.ResourceParam[DuckDBEngine],
     parquet: dg.ResourceParam[ParquetIOManager],
