@@ -1,13 +1,11 @@
 """The days by which every layer down to the facts is partitioned. Months of marts are plain columns."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from itertools import pairwise
-from zoneinfo import ZoneInfo
-
 import dagster as dg
 
+from cai_assets.domain.days import contiguous_ranges, day_bounds, day_of, days_between
 from cai_assets.settings import load_settings
+
+__all__ = ["DAILY", "contiguous_ranges", "day_bounds", "day_of", "days_between"]
 
 # The start is a setting read once and never a moving date: a moving one renumbers partitions and breaks
 # backfills. `end_offset=1` makes today a partition too, so that the current day can be refreshed.
@@ -16,33 +14,3 @@ DAILY = dg.DailyPartitionsDefinition(
     timezone=load_settings().report_timezone,
     end_offset=1,
 )
-
-
-def day_bounds(day: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """First instant of a local day and of the next, in UTC; 23 or 25 hours apart where clocks change."""
-    first = date.fromisoformat(day)
-    return tuple(  # type: ignore[return-value]
-        datetime.combine(d, time(), tzinfo=zone).astimezone(UTC) for d in (first, first + timedelta(days=1))
-    )
-
-
-def day_of(instant: datetime, zone: ZoneInfo) -> str:
-    """The partition an instant belongs to, `YYYY-MM-DD`."""
-    return instant.astimezone(zone).date().isoformat()
-
-
-def days_between(first: str, last: str) -> list[str]:
-    """All days from `first` to `last`, both included."""
-    start, end = date.fromisoformat(first), date.fromisoformat(last)
-    return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]
-
-
-def contiguous_ranges(days: Iterable[str]) -> list[tuple[str, str]]:
-    """The days as the fewest ranges `(first, last)`, in order: one range is one run."""
-    ordered: Sequence[str] = sorted(set(days))
-    if not ordered:
-        return []
-    breaks = [(a, b) for a, b in pairwise(ordered) if days_between(a, b)[1] != b]
-    firsts = [ordered[0], *(b for _, b in breaks)]
-    lasts = [*(a for a, _ in breaks), ordered[-1]]
-    return list(zip(firsts, lasts, strict=True))
