@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pydantic import PlainValidator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from cai_assets.domain.parsing import microseconds, parser_of
+from cai_assets.domain.parsing import microseconds, parse_id, parser_of
 from cai_assets.failures import PermanentError
 from cai_assets.schemas.documents import SCHEMA_VERSION, SOURCE_COLLECTIONS, Collection
 
@@ -62,12 +62,17 @@ class Reject:
     Attributes:
         partition: day under which the row was extracted.
         source_id: the source's own row number.
+        source_updated_us: when the source last wrote the row, microseconds since 1970 UTC; None where the
+            source does not tell.
+        business_id: what would be `_id` of its document; None where it cannot be read.
         reason: what is wrong, naming the fields.
         row: the row's JSON text, verbatim.
     """
 
     partition: str
     source_id: int
+    source_updated_us: int | None
+    business_id: str | None
     reason: str
     row: str
 
@@ -172,6 +177,34 @@ def parse_row(table: SourceTableName, row: str) -> tuple[str, dict[str, Any], st
     return fields.pop(shape.key), fields, digest
 
 
+def source_updated_us(
+    table: SourceTableName, row_written_us: int | None, fields: Mapping[str, Any] | None
+) -> int | None:
+    """When the source last wrote a row, by which versions of it are told apart: the one place that decides.
+
+    Args:
+        table: "conversations" or "messages".
+        row_written_us: the row's own `updated_at`, or else its `created_at` (NocoDB's UpdatedAt is null until
+            the first update), in microseconds since 1970 UTC; None where the source has neither.
+        fields: what `parse_row` made of the row; None where it could not.
+
+    Returns:
+        That time; without one what the row says of itself (its last change, else its start); else None.
+    """
+    if row_written_us is not None or fields is None:
+        return row_written_us
+    own: int = fields["updated_us"] or fields["started_us" if table == "conversations" else "created_us"]
+    return own
+
+
+def business_id(table: SourceTableName, row: str) -> str | None:
+    """The business id of a row that may be wrong in every other field; None where it cannot be read."""
+    try:
+        return parse_id(json.loads(row)[SOURCE_COLLECTIONS[table].key.name])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def content_hash(fields: Mapping[str, Any]) -> str:
     """blake2b-128, in hex, of business fields as canonical JSON (sorted keys, no blanks, ASCII).
 
@@ -238,18 +271,20 @@ def _judge(
     written = pc.coalesce(rows.column("updated_at"), rows.column("created_at")).cast(pa.int64()).to_pylist()
     versions: list[Version] = []
     rejects: list[Reject] = []
-    for source_id, source_updated_us, row in zip(ids, written, rows.column("row").to_pylist(), strict=True):
+    for source_id, written_us, row in zip(ids, written, rows.column("row").to_pylist(), strict=True):
+        fields: dict[str, Any] | None = None
         try:
             key, fields, digest = parse_row(table, row)
             if live_conversations is not None:
                 _check_adopted(fields["conversation_id"], partition, live_conversations)
         except ValueError as error:
-            rejects.append(Reject(partition, source_id, clean_reason(str(error)), row))
+            updated_us = source_updated_us(table, written_us, fields)
+            reason = clean_reason(str(error))
+            rejects.append(Reject(partition, source_id, updated_us, business_id(table, row), reason, row))
             continue
-        if source_updated_us is None:  # a source without row times: the row's own account, else its start
-            own = "started_us" if table == "conversations" else "created_us"
-            source_updated_us = fields["updated_us"] or fields[own]
-        versions.append(Version(key, partition, source_id, source_updated_us, digest, fields, row))
+        updated_us = source_updated_us(table, written_us, fields)
+        assert updated_us is not None  # noqa: S101  a valid row has a start
+        versions.append(Version(key, partition, source_id, updated_us, digest, fields, row))
     return PartitionDocuments(partition, versions, rejects)
 
 

@@ -188,7 +188,7 @@ class _Replacing:
                     raise PermanentError(f"{self.table} {key!r}, of another day before: {reason}")
                 version = max(versions[key], key=lambda one: one.rank)
                 versions[key].remove(version)
-                rejects.append(Reject(self.partition, version.source_id, clean_reason(reason), version.row))
+                rejects.append(_rejected(version, reason))
             if not self.store.transactions:
                 first.update({key: decision for key, decision in decisions.items() if key not in refused})
             stored = self._stored(list(versions))
@@ -303,25 +303,43 @@ class _Replacing:
         }
         operations: list[Operation] = []
         for reject in self.rejects:
-            key = f"{self.table}:{reject.partition}:{reject.source_id}"
-            old = earlier.pop(key, None)
-            if old is not None and (old["reason"], old["row"]) == (reject.reason, reject.row):
+            entry = _quarantined(self.table, reject)
+            old = earlier.pop(entry["_id"], None)
+            if old is not None and all(old.get(name) == value for name, value in entry.items()):
                 continue
-            row = {
-                "_id": key, "table": self.table, "partition": reject.partition, "source_id": reject.source_id,
-                "reason": reject.reason, "row": reject.row,
-                "run_id": self.stamps.run_id, "at": self.stamps.now,
-            }  # fmt: skip
-            if len(bson.encode(row)) > _LARGEST_ROW:
-                row["row"] = reject.row[:_KEPT_OF_LARGE]
-                row["reason"] = clean_reason(f"{reject.reason} (cut here to its start; raw holds it whole)")
-            operations.append(ReplaceOne({"_id": key}, row, upsert=True))
+            entry |= {"run_id": self.stamps.run_id, "at": self.stamps.now}
+            operations.append(ReplaceOne({"_id": entry["_id"]}, entry, upsert=True))
         operations += [DeleteOne({"_id": key}) for key in earlier]
         self.store.write("quarantine", operations).raise_failures()
 
 
 _LARGEST_ROW = 15 * 1024 * 1024
 _KEPT_OF_LARGE = 1024 * 1024
+
+
+def _rejected(version: Version, reason: str) -> Reject:
+    return Reject(
+        version.partition, version.source_id, version.source_updated_us, version.id,
+        clean_reason(reason), version.row,
+    )  # fmt: skip
+
+
+def _quarantined(table: str, reject: Reject) -> Document:
+    """A reject as a document of the quarantine, without the stamps of the run that puts it there."""
+    entry: Document = {
+        "_id": f"{table}:{reject.partition}:{reject.source_id}",
+        "table": table,
+        "partition": reject.partition,
+        "source_id": reject.source_id,
+        "source_updated_us": reject.source_updated_us,
+        "business_id": reject.business_id,
+        "reason": reject.reason,
+        "row": reject.row,
+    }
+    if len(bson.encode(entry)) > _LARGEST_ROW:
+        entry["row"] = reject.row[:_KEPT_OF_LARGE]
+        entry["reason"] = clean_reason(f"{reject.reason} (cut here to its start; raw holds it whole)")
+    return entry
 
 
 class _ChangedMeanwhileError(Exception):

@@ -103,11 +103,14 @@ class Collection:
 # Reading one partition is one range over this index; it is the shard key too.
 _BY_PARTITION = Index(("partition", "_id"))
 _SUPERSEDED = Index(("superseded.partition",), sparse=True)
+# What became of a source row, asked by whoever looks for changes: the row lives, is superseded, or waits.
+_BY_SOURCE_ROW = Index(("source_id",))
+_SUPERSEDED_ROW = Index(("superseded.source_id",), sparse=True)
 
 _CONVERSATIONS = Collection(
     name="conversations",
     description="One document per conversation; `_id` = conversation_id.",
-    indexes=(_BY_PARTITION, _SUPERSEDED, Index(("user_id", "_id"))),
+    indexes=(_BY_PARTITION, _SUPERSEDED, _BY_SOURCE_ROW, _SUPERSEDED_ROW, Index(("user_id", "_id"))),
     fields=(
         SourceField("conversation_id", "id", "Business key of the conversation.", required=True),
         SourceField("user_id", "id", "The user's id, as the source has it.", required=True),
@@ -131,7 +134,7 @@ _CONVERSATIONS = Collection(
 _MESSAGES = Collection(
     name="messages",
     description="One document per message; `_id` = message_id.",
-    indexes=(_BY_PARTITION, _SUPERSEDED, Index(("conversation_id", "_id"))),
+    indexes=(_BY_PARTITION, _SUPERSEDED, _BY_SOURCE_ROW, _SUPERSEDED_ROW, Index(("conversation_id", "_id"))),
     fields=(
         SourceField("message_id", "id", "Business key of the message.", required=True),
         SourceField("conversation_id", "id", "The conversation it belongs to.", required=True),
@@ -173,7 +176,7 @@ _LLM_CALLS = Collection(
 _QUARANTINE = Collection(
     name="quarantine",
     description="Rows that could not become documents, verbatim; `_id` = table:partition:source_id.",
-    indexes=(Index(("table", "partition", "_id")),),
+    indexes=(Index(("table", "partition", "_id")), Index(("table", "source_id"))),
 )
 
 _ANALYTICS_REPORTS = Collection(

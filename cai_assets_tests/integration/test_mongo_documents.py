@@ -88,10 +88,15 @@ def test_quarantine_holds_the_row_verbatim_and_heals_by_itself(mongo_store: Mong
         1,
         broken,
     )
+    written = 1_704_067_200_000_000 + 60_000_000  # a minute into 2024
+    assert (kept["source_updated_us"], kept["business_id"]) == (written, "c1")
     assert "started_at: 'Invalid Date'" in kept["reason"]
     assert "lone surrogate" in kept["reason"]
     replace(mongo_store, [(DAY, 1, 1, broken), (DAY, 2, 1, conversation())], [DAY], minutes=1)
     assert list(mongo_store.collection("quarantine").find()) == [kept]  # not written again
+    replace(mongo_store, [(DAY, 1, 2, broken), (DAY, 2, 1, conversation())], [DAY], minutes=1)
+    (later,) = mongo_store.collection("quarantine").find()
+    assert later["source_updated_us"] == written + 60_000_000  # edited, and wrong as before
     healed = conversation(conversation_id="c2")
     assert replace(
         mongo_store, [(DAY, 1, 2, healed), (DAY, 2, 1, conversation())], [DAY], minutes=2

@@ -124,6 +124,8 @@ def test_a_server_that_dies_under_way_is_a_failure_that_can_pass(
         ({"partition": {"$gte": "2024-05-01", "$lte": "2024-05-03"}}, "partition_1__id_1"),
         ({"superseded.partition": "2024-05-01"}, "superseded.partition_1"),
         ({"_id": {"$in": ["a", "b"]}}, "_id_"),
+        ({"source_id": {"$in": [1, 2]}}, "source_id_1"),
+        ({"superseded.source_id": {"$in": [1, 2]}}, "superseded.source_id_1"),
     ],
 )
 def test_what_replacing_and_reading_ask_is_answered_from_an_index(

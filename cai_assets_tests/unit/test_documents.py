@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from cai_assets.domain.documents import (
     parse_row,
     text_hash,
 )
+from cai_assets.domain.parsing import microseconds
 from cai_assets.failures import PermanentError
 from cai_assets.schemas.documents import SOURCE_COLLECTIONS
 from cai_assets_tests.raw_data import conversation, message, raw_rows
@@ -136,6 +138,7 @@ def test_every_row_is_a_version_or_a_reject_with_its_row_verbatim() -> None:
         ("2024-05-02", 0, 0),
     ]
     assert [reject.row for reject in parts[0].rejects] == [odd, "{broken"]
+    assert [reject.business_id for reject in parts[0].rejects] == [None, None]
     assert "lone surrogate" in parts[0].rejects[0].reason
     parts[0].rejects[0].reason.encode()  # every store can hold it
 
@@ -166,6 +169,23 @@ def test_time_of_writing_is_the_sources_else_the_rows_own() -> None:
         "2024-01-01T00:05:00+00:00",
         "2024-05-01T10:00:00+00:00",
     ]
+
+
+def test_rejects_keep_what_tells_them_from_a_later_version() -> None:
+    wrong = conversation(conversation_id=17, status="?")
+    rows = raw_rows([(DAY, 1, 5, wrong), (DAY, 2, None, message())])
+    none = rows.set_column(
+        2, rows.schema.field("created_at"), pa.nulls(2, rows.schema.field("created_at").type)
+    )
+    (judged,) = documents_from_raw(none.slice(0, 1), "conversations", partitions=[DAY]).parts()
+    (orphan,) = documents_from_raw(none.slice(1), "messages", partitions=[DAY], live_conversations={}).parts()
+    (unread,) = documents_from_raw(none.slice(1), "conversations", partitions=[DAY]).parts()
+    kept = [(one.source_updated_us, one.business_id) for one in judged.rejects + orphan.rejects]
+    assert kept == [
+        (microseconds(datetime(2024, 1, 1, 0, 5, tzinfo=UTC)), "17"),
+        (microseconds(datetime(2024, 5, 1, 10, 0, 1, tzinfo=UTC)), "m1"),  # valid but for its conversation
+    ]
+    assert [(one.source_updated_us, one.business_id) for one in unread.rejects] == [(None, "c1")]
 
 
 def test_contradicting_raw_rows_are_named() -> None:
