@@ -38,12 +38,12 @@ lint: $(VENV)/.dev requirements-check  ## Check style, types, import rules, SQL 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint dbt_like_sql
+	$(BIN)/sqlfluff lint dbt_like_sql cai_assets/resources
 
 format: $(VENV)/.dev  ## Format Python and SQL
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
-	$(BIN)/sqlfluff fix --quiet dbt_like_sql
+	$(BIN)/sqlfluff fix --quiet dbt_like_sql cai_assets/resources
 
 # Without index addresses and hashes: which index a machine uses is that machine's business.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -1,17 +1,16 @@
 """The raw layer: the source's rows of some days, verbatim. Typing and judging them is documents' work."""
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cai_assets.assets.common import daily_asset
+from cai_assets.domain.rows import row_text
 from cai_assets.metadata import OWNERS
 from cai_assets.partitions import day_bounds, day_of
 from cai_assets.resources.source import RowStream, Source, SourceRow
@@ -30,15 +29,6 @@ nocodb_conversations, nocodb_messages = (
     )
     for name in ("conversations", "messages")
 )
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def row_text(values: Mapping[str, Any]) -> str:
-    """A row's values as JSON text; half characters, which no Parquet can hold, are written as escapes."""
-    text = json.dumps(values, ensure_ascii=False, default=str)
-    return json.dumps(values, default=str) if _SURROGATE.search(text) else text
 
 
 def _table(rows: Iterable[tuple[str, SourceRow]]) -> pa.Table:

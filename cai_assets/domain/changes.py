@@ -1,8 +1,9 @@
 """What has changed at the source, as days that must be refreshed, and when to ask for it. Pure.
 
-A day is dirty while its documents are not what a rebuild would make of the source. That is told by comparing
-rows with what became of them, never by times alone: NocoDB keeps whole seconds, so two edits of one second look
-the same, and rows are looked at again on purpose (an overlap), so most that are seen have not changed.
+A day is dirty while its documents are not what a rebuild would make of the source. That is told by
+comparing rows with what became of them, never by times alone: NocoDB keeps whole seconds, so two edits of one
+second look the same, and rows are looked at again on purpose (an overlap), so most that are seen have not
+changed.
 
 How rows are read and compared belongs to `resources.changes`, how marks are kept to `resources.dirty_days`.
 """
@@ -17,8 +18,9 @@ from typing import Literal, TypeAlias
 from cai_assets.domain.days import contiguous_ranges, days_between
 
 Reason: TypeAlias = Literal["new", "edited", "moved", "deleted", "superseded"]
-"""Why a day is dirty: a row that no document knows; one whose content differs; one that belongs to another day
-now (both days); one gone from the source; a document that a newer row of another day took over or gave back."""
+"""Why a day is dirty: a row that no document knows; one whose content differs; one that belongs to another
+day now (both days); one gone from the source; a document that a newer row of another day took over or gave
+back."""
 
 FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(hours=6)
@@ -30,8 +32,8 @@ class SeenRow:
 
     Attributes:
         id: the source's own row number.
-        days: days under which it is read: a conversation's start day; for a message those of its conversation.
-            Empty for a row that belongs to no day.
+        days: days under which it is read: of a conversation its start day, of a message those of its
+            conversation. Empty for a row that belongs to no day.
         updated_us: when the source last wrote it, microseconds since 1970 UTC; None where it does not say.
         content_hash: of its business fields; None where they do not validate, or were not read.
         row: JSON text, verbatim; empty where it was not read.
@@ -89,9 +91,11 @@ def differences(seen: SeenRow, known: Collection[KnownRow]) -> dict[str, Reason]
 
 
 def _same(seen: SeenRow, known: KnownRow) -> bool:
+    if known.updated_us != seen.updated_us:
+        return False
     if known.content_hash is None:
         return seen.row.startswith(known.row) if known.cut else seen.row == known.row
-    return (known.content_hash, known.updated_us) == (seen.content_hash, seen.updated_us)
+    return known.content_hash == seen.content_hash
 
 
 @dataclass
@@ -100,7 +104,7 @@ class Found:
 
     Attributes:
         reasons: by day and reason, how many rows.
-        versions: by day, the states of rows that made it dirty, so that one seen again is told from a new one.
+        versions: by day, the states of rows that made it dirty: one seen again is told from a new one.
     """
 
     reasons: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
@@ -141,9 +145,8 @@ class DirtyDay:
         since: when it was first found dirty.
         marked_at: when the newest change was found.
         reasons: how many rows, by reason.
-        requested_mark: the mark that a run was last requested for.
-        requested_at: when.
-        attempts: runs requested for this mark that did not end it.
+        requested_at: when a run was last asked for.
+        attempts: how many were asked for since the newest change, and did not end it.
     """
 
     day: str
@@ -151,16 +154,16 @@ class DirtyDay:
     since: datetime
     marked_at: datetime
     reasons: Mapping[str, int]
-    requested_mark: str | None = None
     requested_at: datetime | None = None
     attempts: int = 0
 
     def may_be_requested(self, now: datetime) -> bool:
         """Whether it is time: a new change at once, another try after 5 min, 10 min, … at most 6 h."""
-        if self.requested_mark != self.mark or self.requested_at is None:
+        if self.attempts == 0 or self.requested_at is None:
             return True
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.attempts - 1, 10))
-        return now >= self.requested_at + pause
+        due: datetime = self.requested_at + pause
+        return now >= due
 
 
 @dataclass(frozen=True)
@@ -192,30 +195,23 @@ def requests_for(
     dirty: Iterable[DirtyDay],
     *,
     now: datetime,
-    existing: Collection[str],
     busy: Collection[str],
     longest: int,
 ) -> list[RefreshRequest]:
     """The runs to ask for: one for each contiguous range of days whose time has come.
 
     Args:
-        dirty: all days that wait.
+        dirty: days that wait and are partitions.
         now: the time.
-        existing: days that are partitions; a day in the future waits until it is one.
         busy: days that a run under way covers; whether it ends their being dirty shows when it is over.
         longest: most days of one run.
     """
-    ready = {
-        one.day: one
-        for one in dirty
-        if one.day in existing and one.day not in busy and one.may_be_requested(now)
-    }
+    ready = {one.day: one for one in dirty if one.day not in busy and one.may_be_requested(now)}
     requests = []
     for first, last in contiguous_ranges(ready):
         days = days_between(first, last)
         for start in range(0, len(days), longest):
             part = tuple(days[start : start + longest])
             marks = {day: ready[day].mark for day in part}
-            tries = [one.attempts for day in part if (one := ready[day]).requested_mark == one.mark]
-            requests.append(RefreshRequest(part, marks, max(tries, default=0) + 1))
+            requests.append(RefreshRequest(part, marks, max(ready[day].attempts for day in part) + 1))
     return requests

@@ -1,4 +1,4 @@
-"""Local days as text, `YYYY-MM-DD`: their bounds, ranges of them. Dagster's partitions are in `partitions`."""
+"""Local days as text, `YYYY-MM-DD`: their bounds, ranges of them. Dagster's partitions: `partitions`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta

@@ -9,7 +9,9 @@ import logging
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, time
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from cai_assets.resources.source import (
     CONVERSATIONS,
     MESSAGES,
     TABLES,
+    ChangePage,
     RowStream,
     SourceError,
     SourceMissingError,
@@ -35,6 +38,9 @@ from cai_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+CHANGE_ROWS = 1000
+"""Rows of a page of changes."""
+_NUMBER = "coalesce(own_id, rowid + 1)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,6 +52,8 @@ class FilesSource:
     """A source that is a folder of Parquet, JSONL or CSV files."""
 
     kind = "files"
+    overlap = timedelta(seconds=2)
+    """File systems stamp with the clock of the last tick, and some with whole seconds."""
 
     def __init__(self, settings: Settings) -> None:
         """Make a source; no file is read before its first use.
@@ -106,11 +114,47 @@ class FilesSource:
 
     def messages(self, conversation_ids: Sequence[str]) -> RowStream:
         """See `Source.messages`; in the order of time and business id, whatever the order of the ids."""
-        ids = pa.table(
-            {"id": pa.array(sorted({one for one in conversation_ids if one.strip()}), pa.string())}
-        )
-        chosen = "conversation_id in (select id from wanted_ids)"
-        return RowStream(lambda stream: self._rows(MESSAGES, chosen, [], ids, stream))
+        return self._of_conversations(MESSAGES, conversation_ids)
+
+    def conversations_by_id(self, conversation_ids: Sequence[str]) -> RowStream:
+        """See `Source.conversations_by_id`."""
+        return self._of_conversations(CONVERSATIONS, conversation_ids)
+
+    def now(self) -> datetime:
+        """See `Source.now`."""
+        return datetime.now(UTC)
+
+    def changes(self, table: SourceTable, since: datetime, after_id: int) -> Iterator[ChangePage]:
+        """See `Source.changes`: all rows when a file was written, added or removed since then, else none.
+
+        What a file holds says nothing of when a row was put into it.
+        """
+        if self._written_at(table) < since:
+            yield ChangePage([], after_id, last=True)
+            return
+        stream = RowStream(lambda stream: self._rows(table, f"{_NUMBER} > $1", [after_id], None, stream))
+        rows = iter(stream)
+        while page := list(islice(rows, CHANGE_ROWS)):
+            after_id = page[-1].id
+            yield ChangePage(page, after_id, last=len(page) < CHANGE_ROWS)
+        if stream.source_rows % CHANGE_ROWS == 0:
+            yield ChangePage([], after_id, last=True)
+
+    def scan(self, table: SourceTable, columns: Sequence[str]) -> RowStream:
+        """See `Source.scan`."""
+
+        def rows(stream: RowStream) -> Iterator[SourceRow]:
+            for row in self._rows(table, "true", [], None, stream):
+                values = {name: row.values[name] for name in columns if name in row.values}
+                yield replace(row, values=values)
+
+        return RowStream(rows)
+
+    def rows_by_number(self, table: SourceTable, numbers: Sequence[int]) -> RowStream:
+        """See `Source.rows_by_number`."""
+        ids = pa.table({"id": pa.array(sorted(set(numbers)), pa.int64())})
+        chosen = f"{_NUMBER} in (select id from wanted_ids)"  # noqa: S608
+        return RowStream(lambda stream: self._rows(table, chosen, [], ids, stream))
 
     def close(self) -> None:
         """Remove the temporary database."""
@@ -122,6 +166,22 @@ class FilesSource:
                 self._temporary.cleanup()
                 self._temporary = None
             self._staged.clear()
+
+    def _of_conversations(self, table: SourceTable, conversation_ids: Sequence[str]) -> RowStream:
+        ids = pa.table(
+            {"id": pa.array(sorted({one for one in conversation_ids if one.strip()}), pa.string())}
+        )
+        chosen = "conversation_id in (select id from wanted_ids)"
+        return RowStream(lambda stream: self._rows(table, chosen, [], ids, stream))
+
+    def _written_at(self, table: SourceTable) -> datetime:
+        """When the newest of the table's files was written or put there, or one of the folder went."""
+        if not self._folder.is_dir():
+            raise SourceMissingError(f"SOURCE_DIR={self._folder} is no folder")
+        # A file copied with its times kept (`cp -p`) shows in ctime, one removed in the folder's mtime.
+        stats = [Path(path).stat() for path in find_files(self._folder, table).paths]
+        newest = max(self._folder.stat().st_mtime, *(max(one.st_mtime, one.st_ctime) for one in stats))
+        return datetime.fromtimestamp(newest, UTC)
 
     def _ready(self, table: SourceTable) -> tuple[FileSet, duckdb.DuckDBPyConnection]:
         """The table's files, staged as they are now, and a cursor on the temporary database."""
@@ -159,9 +219,7 @@ class FilesSource:
                 cursor.register("wanted_ids", ids)
             count = f"select count(*) from {table.name} where {chosen}"  # noqa: S608
             stream.source_rows = _number(cursor, count, *values)
-            columns = (
-                "coalesce(own_id, rowid + 1), file, created_at, updated_at, own_created_at, own_updated_at"
-            )
+            columns = f"{_NUMBER}, file, created_at, updated_at, own_created_at, own_updated_at"
             cursor.execute(f"select {columns}, row from {table.name} where {chosen} order by rowid", values)  # noqa: S608
             while rows := cursor.fetchmany(self._settings.chunk_size):
                 for row in rows:

@@ -313,8 +313,8 @@ class _Replacing:
         self.store.write("quarantine", operations).raise_failures()
 
 
-_LARGEST_ROW = 15 * 1024 * 1024
-_KEPT_OF_LARGE = 1024 * 1024
+LARGEST_ROW = 15 * 1024 * 1024
+KEPT_OF_LARGE = 1024 * 1024
 
 
 def _rejected(version: Version, reason: str) -> Reject:
@@ -336,8 +336,8 @@ def _quarantined(table: str, reject: Reject) -> Document:
         "reason": reject.reason,
         "row": reject.row,
     }
-    if len(bson.encode(entry)) > _LARGEST_ROW:
-        entry["row"] = reject.row[:_KEPT_OF_LARGE]
+    if len(bson.encode(entry)) > LARGEST_ROW:
+        entry["row"] = reject.row[:KEPT_OF_LARGE]
         entry["reason"] = clean_reason(f"{reject.reason} (cut here to its start; raw holds it whole)")
     return entry
 

@@ -6,26 +6,30 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
 from cai_assets.domain.nocodb_filters import IdBatch, Window, clause, id_batches, is_plain
-from cai_assets.domain.timestamps import TimestampError, parse_timestamp, timestamp_or_none
+from cai_assets.domain.timestamps import timestamp_or_none
 from cai_assets.resources.nocodb_catalog import NocoDBTable, find_base, find_table
+from cai_assets.resources.nocodb_changes import by_number, changed_pages, scanned
 from cai_assets.resources.nocodb_client import BLOCKED_SECONDS, NocoDBClient, Tally
 from cai_assets.resources.nocodb_pages import PAGE_ROWS, Batch, Pager, TooManyRowsError
+from cai_assets.resources.nocodb_rows import source_row
 from cai_assets.resources.rate_limit import RateLimiter
 from cai_assets.resources.source import (
     CONVERSATIONS,
     MESSAGES,
+    ChangePage,
     RowStream,
     SourceError,
     SourceGuardError,
     SourceReport,
     SourceRow,
+    SourceTable,
     TableReport,
     day_warnings,
 )
@@ -57,6 +61,8 @@ class NocoDBSource:
     """A source that is a base of a NocoDB server."""
 
     kind = "nocodb"
+    overlap = timedelta(minutes=5)
+    """App servers' clocks differ, and a transaction stamps its rows before it is committed."""
 
     def __init__(
         self,
@@ -151,7 +157,31 @@ class NocoDBSource:
     def messages(self, conversation_ids: Sequence[str]) -> RowStream:
         """See `Source.messages`; batches are read at once by IO_THREADS, and come in a fixed order."""
         ids = tuple(conversation_ids)
-        return RowStream(lambda stream: self._messages(ids, stream))
+        return RowStream(lambda stream: self._of_conversations(MESSAGES, ids, stream))
+
+    def conversations_by_id(self, conversation_ids: Sequence[str]) -> RowStream:
+        """See `Source.conversations_by_id`."""
+        ids = tuple(conversation_ids)
+        return RowStream(lambda stream: self._of_conversations(CONVERSATIONS, ids, stream))
+
+    def now(self) -> datetime:
+        """See `Source.now`: the Date header of an answer."""
+        self._pager(self._tables().conversations).last_id(Tally())
+        return self._client.served_at or datetime.now(UTC)
+
+    def changes(self, table: SourceTable, since: datetime, after_id: int) -> Iterator[ChangePage]:
+        """See `Source.changes`; pages by `UpdatedAt or CreatedAt`, and then by Id."""
+        found = self._table(table)
+        return changed_pages(self._pager(found), found, since, after_id)
+
+    def scan(self, table: SourceTable, columns: Sequence[str]) -> RowStream:
+        """See `Source.scan`; by windows of Ids."""
+        return RowStream(lambda stream: scanned(*self._narrow(table, columns), stream))
+
+    def rows_by_number(self, table: SourceTable, numbers: Sequence[int]) -> RowStream:
+        """See `Source.rows_by_number`."""
+        wanted = sorted(set(numbers))
+        return RowStream(lambda stream: by_number(*self._narrow(table, table.columns), wanted, stream))
 
     def close(self) -> None:
         """Close the connections."""
@@ -184,6 +214,17 @@ class NocoDBSource:
 
     def _pager(self, table: NocoDBTable) -> Pager:
         return Pager(self._client, table, max_retries=self._settings.max_retries, page_rows=self._page_rows)
+
+    def _table(self, declared: SourceTable) -> NocoDBTable:
+        tables = self._tables()
+        return tables.conversations if declared is CONVERSATIONS else tables.messages
+
+    def _narrow(self, declared: SourceTable, columns: Sequence[str]) -> tuple[Pager, NocoDBTable]:
+        """A pager that reads only these columns, and the table as it sees it."""
+        found = self._table(declared)
+        mapped = {ours: theirs for ours, theirs in found.mapped.items() if ours in set(columns)}
+        narrow = replace(found, mapped=mapped, attachments=found.attachments & mapped.keys())
+        return self._pager(narrow), narrow
 
     @staticmethod
     def _count(pager: Pager, column: str, window: Window) -> int:
@@ -225,7 +266,7 @@ class NocoDBSource:
             # The server counted the wider window; what was seen to lie in its margin is taken off, no more.
             stream.source_rows += batch.total - (len(batch.rows) - len(inside))
             stream.requests = tally.requests
-            yield from (_source_row(row, table) for row in inside)
+            yield from (source_row(row, table) for row in inside)
         stream.requests = tally.requests
 
     @staticmethod
@@ -248,10 +289,12 @@ class NocoDBSource:
                 inside.append(row)
         return inside
 
-    # -- messages
+    # -- rows of conversations
 
-    def _messages(self, ids: tuple[str, ...], stream: RowStream) -> Iterator[SourceRow]:
-        table = self._tables().messages
+    def _of_conversations(
+        self, declared: SourceTable, ids: tuple[str, ...], stream: RowStream
+    ) -> Iterator[SourceRow]:
+        table = self._table(declared)
         pager, tally = self._pager(table), Tally()
         column = table.mapped["conversation_id"]
         batches = id_batches(
@@ -272,7 +315,7 @@ class NocoDBSource:
         ):
             stream.source_rows += answer.total
             stream.requests += spent.requests
-            yield from (_source_row(row, table) for row in answer.rows)
+            yield from (source_row(row, table) for row in answer.rows)
 
     def _bytes_for_ids(self, pager: Pager, table: NocoDBTable, column: str) -> int:
         """What an address without ids leaves of URL_BYTES."""
@@ -315,31 +358,6 @@ def _stands_alone(value: str) -> bool:
         if depth < 0:
             return False
     return depth == 0 and "~" not in value
-
-
-def _source_row(row: dict[str, Any], table: NocoDBTable) -> SourceRow:
-    values = {ours: row.get(theirs) for ours, theirs in table.mapped.items()}
-    for name in table.attachments:
-        values[name] = _without_signatures(values[name])
-    instants: dict[str, datetime | None] = {}
-    for name in ("CreatedAt", "UpdatedAt"):
-        try:
-            instants[name] = parse_timestamp(row.get(name))
-        except TimestampError as error:
-            raise SourceError(f"{table.origin}, row {row['Id']}: {name}: {error}") from None
-    return SourceRow(row["Id"], instants["CreatedAt"], instants["UpdatedAt"], values)
-
-
-def _without_signatures(attachments: Any) -> Any:
-    """Attachments without their signed addresses, which expire and so differ from read to read."""
-    if not isinstance(attachments, list):
-        return attachments
-    return [
-        {key: value for key, value in one.items() if key not in {"signedPath", "signedUrl"}}
-        if isinstance(one, dict)
-        else one
-        for one in attachments
-    ]
 
 
 def _in_order(

@@ -122,6 +122,8 @@ class NocoDBClient:
         self._session.mount("https://", adapter)
         self._tally_lock = threading.Lock()
         self.requests = 0
+        self.served_at: datetime | None = None
+        """The server's time by the Date header of its newest answer; None where it sends none."""
 
     def url(self, path: str, params: Mapping[str, str | int] | None = None) -> str:
         """The whole address, each value percent-encoded once (a raw `+` would be read as a blank)."""
@@ -218,6 +220,7 @@ class NocoDBClient:
                 f"cannot {what}: {self.base_url} answers with a web page; NOCODB_BASE_URL is the server's "
                 "root, without /api or /dashboard"
             )
+        self.served_at = _date_of(response) or self.served_at
         try:
             return response.json()
         except ValueError:
@@ -289,6 +292,13 @@ class NocoDBClient:
                 "A column that was renamed or whose type changed since the start gives this; run `cai doctor`"
             )
         return NocoDBRefusalError(f"{said}: {message}. {mend}", status=status, code=code)
+
+
+def _date_of(response: requests.Response) -> datetime | None:
+    try:
+        return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 _MENDS = {

@@ -6,7 +6,7 @@ between pages it loses and repeats nothing, where offsets lose rows at every del
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from cai_assets.resources.source import SourceGuardError, SourceUnavailableError
 logger = logging.getLogger(__name__)
 
 PAGE_ROWS = 1000
+WINDOW_PAGES = 5
+"""Pages' worth of Ids in a window of a scan."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,16 @@ class _CountMoved(Exception):  # noqa: N818  a signal between two functions of t
 
 
 @dataclass(frozen=True)
-class _Page:
+class Page:
+    """One answer.
+
+    Attributes:
+        rows: as the server gave them.
+        total: the server's count of all rows of the filter.
+        size: the most rows it gives at once; None where it does not say.
+        last: whether it has no more of them.
+    """
+
     rows: list[dict[str, Any]]
     total: int
     size: int | None
@@ -88,6 +99,37 @@ class Pager:
         """The highest Id there is, 0 for an empty table."""
         rows = self._page({"fields": "Id", "sort": "-Id", "limit": 1}, tally).rows
         return _id_of(rows[0], self._table) if rows else 0
+
+    def page_after(self, after: int, *filters: str, tally: Tally) -> Page:
+        """One page of the rows with Ids above `after`, of a filter whose rows may come and go meanwhile.
+
+        Raises:
+            SourceGuardError: Ids do not rise, or the page is short and not the last.
+        """
+        clauses = (*filters, clause("Id", "gt", after))
+        page = self._page(self.params(clauses, sort="Id", limit=self._page_rows), tally)
+        self._check_order(page.rows, after)
+        if page.rows and not page.last:
+            self._check_size(page, self._page_rows)
+        return page
+
+    def windows(self, tally: Tally) -> Iterator[Batch]:
+        """All rows that there are when it begins, by windows of Ids: a page costs the server a count and a sort
+        of the window alone, where an open end would cost those of all rows that are left (measured at 205,000
+        rows: 65 ms instead of 518). Gaps between Ids are leapt over.
+        """
+        last_id = self.last_id(tally)
+        seen = 0
+        while seen < last_id:
+            end = min(seen + WINDOW_PAGES * self._page_rows, last_id)
+            batch = self.read(clause("Id", "gt", seen), last_id=end, tally=tally)
+            yield batch
+            seen = end
+            if not batch.rows and seen < last_id:
+                page = self._page(
+                    {"fields": "Id", "sort": "Id", "limit": 1, "where": clause("Id", "gt", seen)}, tally
+                )
+                seen = max(seen, _id_of(page.rows[0], self._table) - 1) if page.rows else last_id
 
     def read(
         self,
@@ -166,7 +208,7 @@ class Pager:
             before = this
         return before or 0
 
-    def _check_size(self, page: _Page, asked: int) -> int:
+    def _check_size(self, page: Page, asked: int) -> int:
         """Rows to ask for next: fewer only where the server says that it gives no more."""
         if len(page.rows) == asked:
             return asked
@@ -180,7 +222,7 @@ class Pager:
             "the server"
         )
 
-    def _page(self, params: dict[str, str | int], tally: Tally) -> _Page:
+    def _page(self, params: dict[str, str | int], tally: Tally) -> Page:
         table = self._table
         if self._stopped.is_set():
             raise SourceUnavailableError(f"{table.origin}: reading was stopped")
@@ -198,7 +240,7 @@ class Pager:
             ) from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise SourceGuardError(f"{table.origin}: the answer's list holds something other than rows")
-        return _Page(rows, total, size, last)
+        return Page(rows, total, size, last)
 
 
 def _id_of(row: dict[str, Any], table: NocoDBTable) -> int:

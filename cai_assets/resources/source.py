@@ -6,7 +6,7 @@ How a server or a folder is read belongs to the sibling modules; what a row mean
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from cai_assets.domain.timestamps import TimestampError, parse_timestamp
@@ -173,8 +173,26 @@ class SourceReport:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ChangePage:
+    """Some of the rows that were written since an instant.
+
+    Attributes:
+        rows: in the order of their row number.
+        last_id: highest row number so far; reading goes on behind it.
+        last: whether nothing is left.
+    """
+
+    rows: list[SourceRow]
+    last_id: int
+    last: bool
+
+
 class Source(Protocol):
     """Where conversations and their messages are read from."""
+
+    overlap: timedelta
+    """How far before the last look the next one begins: what clocks may differ by, and writes may take."""
 
     @property
     def kind(self) -> str:
@@ -193,6 +211,27 @@ class Source(Protocol):
 
     def messages(self, conversation_ids: Sequence[str]) -> RowStream:
         """All messages of these conversations, whenever written, each once; blank ids have none."""
+
+    def conversations_by_id(self, conversation_ids: Sequence[str]) -> RowStream:
+        """Conversations by business id, each row of them once, also those without a readable start."""
+
+    def now(self) -> datetime:
+        """The source's own time, UTC: what is written later than this is found from here on."""
+
+    def changes(self, table: SourceTable, since: datetime, after_id: int) -> Iterator[ChangePage]:
+        """Rows of a table that were made or changed at `since` or later, with row numbers above `after_id`.
+
+        Rows that came or changed while it reads may or may not be among them. A deletion shows nowhere.
+
+        Raises:
+            SourceGuardError: the source gives other rows than those asked for.
+        """
+
+    def scan(self, table: SourceTable, columns: Sequence[str]) -> RowStream:
+        """All rows of a table in the order of their numbers, with only these columns (our names) as values."""
+
+    def rows_by_number(self, table: SourceTable, numbers: Sequence[int]) -> RowStream:
+        """Whole rows by row number; those that are gone do not come."""
 
     def close(self) -> None:
         """Give back connections and temporary files."""

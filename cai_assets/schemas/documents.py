@@ -176,7 +176,23 @@ _LLM_CALLS = Collection(
 _QUARANTINE = Collection(
     name="quarantine",
     description="Rows that could not become documents, verbatim; `_id` = table:partition:source_id.",
-    indexes=(Index(("table", "partition", "_id")), Index(("table", "source_id"))),
+    indexes=(
+        Index(("table", "partition", "_id")),
+        Index(("table", "source_id")),
+        Index(("table", "business_id")),
+    ),
+)
+
+_WITHOUT_DAY = Collection(
+    name="without_day",
+    description="Rows that belong to no day, verbatim: conversations without a readable start, messages whose "
+    "conversation the source does not have; `_id` = table:source_id.",
+    indexes=(Index(("table", "conversation_id")),),
+)
+
+_DIRTY_DAYS = Collection(
+    name="dirty_days",
+    description="Days whose documents are not what the source holds now; `_id` = day. Gone when refreshed.",
 )
 
 _ANALYTICS_REPORTS = Collection(
@@ -205,6 +221,8 @@ COLLECTIONS = {
         _TRANSLATION_MEMORY,
         _LLM_CALLS,
         _QUARANTINE,
+        _WITHOUT_DAY,
+        _DIRTY_DAYS,
         _ANALYTICS_REPORTS,
         _USER_ANALYTICS,
         _STATE,

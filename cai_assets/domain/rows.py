@@ -1,0 +1,44 @@
+"""Source rows as text, and the day and conversation they name: what raw and the search for changes share.
+
+Typing a row is `domain.documents`'.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from cai_assets.domain.days import day_of
+from cai_assets.domain.timestamps import timestamp_or_none
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def row_text(values: Mapping[str, Any]) -> str:
+    """A row's values as JSON text; half characters, which no Parquet can hold, are written as escapes."""
+    text = json.dumps(values, ensure_ascii=False, default=str)
+    return json.dumps(values, default=str) if _SURROGATE.search(text) else text
+
+
+def start_day(values: Mapping[str, Any], zone: ZoneInfo) -> str | None:
+    """The local day on which a conversation started; None where its start is no instant of the calendar."""
+    instant = timestamp_or_none(values.get("started_at"))
+    if instant is None:
+        return None
+    try:
+        return day_of(instant, zone)
+    except OverflowError:  # within hours of the years 1 and 9999
+        return None
+
+
+def conversation_of(values: Mapping[str, Any]) -> str | None:
+    """The conversation that a row is of or belongs to, as text; None where it names none.
+
+    None also for a text with half a character (a lone surrogate): no filter and no document can hold it.
+    """
+    value = values.get("conversation_id")
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        return None
+    text = str(value)
+    return None if _SURROGATE.search(text) else text
