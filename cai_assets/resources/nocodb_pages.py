@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai_assets.domain.nocodb_filters import clause, where
+from cai_assets.domain.nocodb_plan import Extent
 from cai_assets.resources.nocodb_catalog import NocoDBTable
 from cai_assets.resources.nocodb_client import NocoDBClient, Tally
 from cai_assets.resources.source import SourceGuardError, SourceUnavailableError
@@ -84,10 +85,16 @@ class Pager:
         """How many rows the server counts for these clauses."""
         return self._page(self.params(filters, quote_values=quote_values, limit=1), Tally()).total
 
-    def last_id(self, tally: Tally) -> int:
-        """The highest Id there is, 0 for an empty table."""
-        rows = self._page({"fields": "Id", "sort": "-Id", "limit": 1}, tally).rows
-        return _id_of(rows[0], self._table) if rows else 0
+    def extent(self, tally: Tally) -> Extent:
+        """Rows of the table and its highest Id, by one request."""
+        page = self._page({"fields": "Id", "sort": "-Id", "limit": 1}, tally)
+        return Extent(page.total, _id_of(page.rows[0], self._table) if page.rows else 0)
+
+    def next_id(self, after: int, tally: Tally) -> int | None:
+        """The lowest Id above one, None if there is none."""
+        above = where(clause("Id", "gt", after))
+        rows = self._page({"fields": "Id", "where": above, "sort": "Id", "limit": 1}, tally).rows
+        return _id_of(rows[0], self._table) if rows else None
 
     def read(
         self,
