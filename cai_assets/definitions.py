@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from cai_assets import automation
 from cai_assets.assets import analytics, enrichment, lake, raw, reports
 from cai_assets.assets import documents as document_assets
 from cai_assets.checks.conservation import build_conservation_checks
@@ -89,6 +90,9 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             *reports.REPORTS,
         ],
         asset_checks=[*build_conservation_checks(), *build_sql_checks()],
+        jobs=automation.JOBS,
+        sensors=automation.SENSORS,
+        schedules=automation.SCHEDULES,
         resources=dict(replaced),
         # One process: a run's thirty steps would else be thirty interpreter starts of 3 CPU seconds each, and
         # threads inside the steps (IO_THREADS, PROCESSING_THREADS) already use the machine.

@@ -6,7 +6,8 @@ NocoDB's v3 API) wraps values in quotes, knows no escapes, and so cannot hold a 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -16,6 +17,8 @@ SECOND = timedelta(seconds=1)
 
 # What either grammar gives a meaning to. A backslash is a letter like any other in both.
 _STRUCTURAL = re.compile(r"""[()'",~\x00-\x1f]""")
+_NOT_FOR_LIKE = re.compile(r"""[()'",~%\\\x00-\x1f]""")
+_SHORTEST_PART = 3
 
 
 def is_plain(value: str) -> bool:
@@ -102,17 +105,54 @@ class IdBatch:
 
     Attributes:
         ids: distinct texts.
-        form: `in` a plain list, `quoted` a list of the quoted grammar, `eq` a single id taken as it stands.
+        form: `in` a plain list, `quoted` a list of the quoted grammar, `eq` a single id taken as it stands,
+            `like` a single id asked for by a part of it, so that the answer holds other ids too.
     """
 
     ids: tuple[str, ...]
-    form: Literal["in", "quoted", "eq"]
+    form: Literal["in", "quoted", "eq", "like"]
 
-    def clause(self, column: str) -> str:
-        """The filter `column` is one of these ids."""
-        return clause(
-            column, "eq" if self.form == "eq" else "in", *self.ids, quote_values=self.form == "quoted"
-        )
+    def clause(self, column: str, *, quote_values: bool = False) -> str:
+        """The filter `column` is one of these ids; of `like`: it holds this part."""
+        if self.form == "like":
+            return clause(column, "like", longest_plain_part(self.ids[0]), quote_values=quote_values)
+        operator = "eq" if self.form == "eq" else "in"
+        return clause(column, operator, *self.ids, quote_values=quote_values or self.form == "quoted")
+
+
+def stands_alone(value: str) -> bool:
+    """Whether the plain grammar reads the whole text as one value: no joints, parentheses in pairs."""
+    depth = 0
+    for letter in value:
+        depth += (letter == "(") - (letter == ")")
+        if depth < 0:
+            return False
+    return depth == 0 and "~" not in value
+
+
+def longest_plain_part(value: str) -> str:
+    """The longest run of letters that no grammar and no `like` gives a meaning to; may be empty.
+
+    `%` would end the search for a part anywhere in the text, a backslash is Postgres's escape. `_` may stay:
+    it stands for any letter, so that more is found and nothing missed.
+    """
+    return max((part.strip() for part in _NOT_FOR_LIKE.split(value)), key=len)
+
+
+def in_no_filter(ids: Iterable[str], *, plain_column: bool = True) -> list[str]:
+    """Ids that none of the batches of `id_batches` asks for; only reading all rows finds theirs."""
+    return [one for one in ids if one.strip() and _form(one, plain_column) is None]
+
+
+def _form(one: str, plain_column: bool) -> Literal["in", "quoted", "eq", "like"] | None:
+    if is_plain(one):
+        return "in" if plain_column else "quoted"
+    if can_be_quoted(one):
+        return "quoted"
+    if plain_column and stands_alone(one):
+        return "eq"
+    # Fewer letters would select a good part of the table.
+    return "like" if len(longest_plain_part(one)) >= _SHORTEST_PART else None
 
 
 def encoded_length(text: str) -> int:
@@ -120,25 +160,29 @@ def encoded_length(text: str) -> int:
     return len(quote(text, safe=""))
 
 
-def id_batches(ids: Sequence[str], *, max_bytes: int, max_ids: int) -> Iterator[IdBatch]:
+def id_batches(
+    ids: Sequence[str], *, max_bytes: int, max_ids: int, plain_column: bool = True
+) -> Iterator[IdBatch]:
     """Cut ids into batches, each id in exactly one, in the order given within each form.
 
     Plain ids come first, then those that need quotes, then those that no list can hold, one by one. Blank and
-    repeated ids are left out: no row can be asked for by a blank one.
+    repeated ids are left out: no row can be asked for by a blank one. So are those of `in_no_filter`.
 
     Args:
         ids: business ids.
         max_bytes: most bytes the encoded list may take; a single longer id still gets a batch of its own.
         max_ids: most ids of a batch.
+        plain_column: whether the column's title may stand unquoted; else all lists are quoted.
     """
-    distinct = [one for one in dict.fromkeys(ids) if one and one.strip()]
-    plain = [one for one in distinct if is_plain(one)]
-    in_quotes = [one for one in distinct if not is_plain(one) and can_be_quoted(one)]
-    forms: tuple[tuple[Literal["in", "quoted"], list[str]], ...] = (("in", plain), ("quoted", in_quotes))
-    for form, members in forms:
+    by_form: dict[str | None, list[str]] = defaultdict(list)
+    for one in dict.fromkeys(ids):
+        if one.strip():
+            by_form[_form(one, plain_column)].append(one)
+    forms: tuple[Literal["in", "quoted"], ...] = ("in", "quoted")
+    for form in forms:
         batch: list[str] = []
         size = 0
-        for one in members:
+        for one in by_form[form]:
             # Per id: its text, in quotes (3 bytes each once encoded) where needed, and a comma (3 bytes).
             bytes_of_id = encoded_length(one) + (9 if form == "quoted" else 3)
             if batch and (size + bytes_of_id > max_bytes or len(batch) == max_ids):
@@ -148,6 +192,7 @@ def id_batches(ids: Sequence[str], *, max_bytes: int, max_ids: int) -> Iterator[
             size += bytes_of_id
         if batch:
             yield IdBatch(tuple(batch), form)
-    for one in distinct:
-        if not is_plain(one) and not can_be_quoted(one):
-            yield IdBatch((one,), "eq")
+    singles: tuple[Literal["eq", "like"], ...] = ("eq", "like")
+    for single in singles:
+        for one in by_form[single]:
+            yield IdBatch((one,), single)

@@ -14,11 +14,14 @@ from cai_assets.domain.timestamps import timestamp_or_none
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_encode_ascii = json.JSONEncoder(default=str).encode
+
 
 def row_text(values: Mapping[str, Any]) -> str:
     """A row's values as JSON text; half characters, which no Parquet can hold, are written as escapes."""
-    text = json.dumps(values, ensure_ascii=False, default=str)
-    return json.dumps(values, default=str) if _SURROGATE.search(text) else text
+    text = _encode(values)
+    return _encode_ascii(values) if not text.isascii() and _SURROGATE.search(text) else text
 
 
 def start_day(values: Mapping[str, Any], zone: ZoneInfo) -> str | None:

@@ -7,9 +7,11 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from cai_assets.domain.changes import Found
 from cai_assets.domain.documents import DocumentBatch
 from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
+from cai_assets.resources.dirty_days import DirtyDays, utc_now
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.mongo_documents import Replacement, WriteCounts
 
@@ -38,9 +40,13 @@ class MongoIOManager(dg.IOManager):
             if expected != given:
                 raise PermanentError(f"{key} gave the days {sorted(given)} in a run for {sorted(expected)}")
             replacement = self._store.replace_partitions(obj, run_id=context.run_id, now=datetime.now(UTC))
+            dirty_days = DirtyDays(self._store)
+            # What this run made of other days' documents has to reach their tables: before this day is clean.
+            dirty_days.mark(_taken_over(replacement, context.run_id), now=utc_now())
+            dirty_days.arrived(obj.table, obj.partitions, run_id=_first_run(context))
         if replacement.elsewhere:
             context.log.warning(
-                f"{key}: newer rows changed documents of other days too; materialise these again: "
+                f"{key}: newer rows changed documents of other days too, which are marked to be refreshed: "
                 + ", ".join(sorted(replacement.elsewhere))
             )
         _add_metadata(context, replacement)
@@ -50,6 +56,26 @@ class MongoIOManager(dg.IOManager):
         name = (context.definition_metadata or {}).get("collection") or context.asset_key.path[-1]
         with told_apart():
             return self._store.read_arrow(str(name), list(context.asset_partition_keys))
+
+
+def first_run(run: dg.DagsterRun) -> str:
+    """Id of the run, or of the first of those that were started again from where it failed."""
+    return run.root_run_id or run.run_id
+
+
+def _first_run(context: dg.OutputContext) -> str:
+    try:
+        return first_run(context.step_context.dagster_run)
+    except dg.DagsterInvariantViolationError:  # a context built by hand has no step
+        return context.run_id
+
+
+def _taken_over(replacement: Replacement, run_id: str) -> Found:
+    """Other days whose documents this run took over or gave back."""
+    found = Found()
+    for day, count in replacement.elsewhere.items():
+        found.add({day: "superseded"}, f"{run_id}:{day}:{count}")
+    return found
 
 
 def _add_metadata(context: dg.OutputContext, replacement: Replacement) -> None:

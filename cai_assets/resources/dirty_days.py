@@ -3,11 +3,11 @@
 What makes a day dirty is found by `changes` and `sweep`; when to ask for a run is `domain.changes`'.
 
 A mark is cleared by exact bookkeeping, not by clocks, which differ between machines. A mark is a token; a
-change that was not seen before puts another in its place. Whoever reads the source for a day notes first which
-mark stands (`reading`), and once raw holds what was read, that it was read under this mark (`read`). When the
-same run has replaced the documents from it (`arrived`), of both tables, and the mark is still the same, then
-the day is clean. A crash in between, a change in between, documents made from another run's raw: the mark
-stays, and the day is refreshed once more, which costs a run and loses nothing.
+change that was not seen before puts another in its place. Whoever reads the source for a day notes first
+which mark stands (`reading`), and once raw holds what was read, that it was read under this mark (`read`).
+When the same run has replaced the documents from it (`arrived`), of both tables, and the mark is still the
+same, then the day is clean. A crash in between, a change in between, documents made from another run's raw:
+the mark stays, and the day is refreshed once more, which costs a run and loses nothing.
 """
 
 import uuid
@@ -144,6 +144,20 @@ class DirtyDays:
         ]
         with _Explained(self._store):
             self._collection.bulk_write(updates, ordered=False)
+
+    # -- sweeps
+
+    def swept(self, without_day: Mapping[str, int], *, now: datetime) -> None:
+        """Note that all of the source was compared, and how many of its rows belong to no day, by table."""
+        with _Explained(self._store):
+            values = {"at": now, "without_day": dict(without_day)}
+            self._store.collection("state").update_one({"_id": "sweep"}, {"$set": values}, upsert=True)
+
+    def last_sweep(self) -> datetime | None:
+        """When the last sweep ended; None if there was none."""
+        with _Explained(self._store):
+            found = self._store.collection("state").find_one({"_id": "sweep"})
+        return None if found is None else found["at"]
 
 
 def _of(days: Sequence[str]) -> dict[str, Any]:

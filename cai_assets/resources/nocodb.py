@@ -1,23 +1,23 @@
 """Conversations and messages out of NocoDB. HTTP, titles and paging are in siblings; typing is not here."""
 
-import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import SecretStr
 
-from cai_assets.domain.nocodb_filters import IdBatch, Window, clause, id_batches, is_plain
+from cai_assets.domain.nocodb_filters import Window, clause, is_plain
+from cai_assets.domain.nocodb_plan import Way
 from cai_assets.domain.timestamps import timestamp_or_none
 from cai_assets.resources.nocodb_catalog import NocoDBTable, find_base, find_table
-from cai_assets.resources.nocodb_changes import by_number, changed_pages, scanned
+from cai_assets.resources.nocodb_changes import by_number, changed_pages
 from cai_assets.resources.nocodb_client import BLOCKED_SECONDS, NocoDBClient, Tally
 from cai_assets.resources.nocodb_pages import PAGE_ROWS, Batch, Pager, TooManyRowsError
+from cai_assets.resources.nocodb_reader import Limits, RowReader
 from cai_assets.resources.nocodb_rows import source_row
 from cai_assets.resources.rate_limit import RateLimiter
 from cai_assets.resources.source import (
@@ -37,17 +37,11 @@ from cai_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-Task = TypeVar("Task")
-Answer = TypeVar("Answer")
-
-# Servers accept addresses of 13 kB and refuse those of 27 kB (431).
-URL_BYTES = 12_000
 # Bounds the rows in memory: a batch is held whole until its count is known to be right, and there are
 # IO_THREADS + 1 of them; at the usual tens of messages a conversation this is some ten thousand rows.
 BATCH_IDS = 400
 # A window of conversations that holds more is halved in time, for the same reason.
 WINDOW_ROWS = 20_000
-_LARGEST_ID = 2**63 - 1
 _DATED = Window(datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 
@@ -71,6 +65,7 @@ class NocoDBSource:
         page_rows: int = PAGE_ROWS,
         batch_ids: int = BATCH_IDS,
         window_rows: int = WINDOW_ROWS,
+        way: Way | None = None,
         blocked_seconds: float = BLOCKED_SECONDS,
     ) -> None:
         """Make a source; nothing is sent before its first use.
@@ -79,7 +74,8 @@ class NocoDBSource:
             settings: NOCODB_*, IO_THREADS, MAX_RETRIES and RETRY_DELAY are used.
             page_rows: rows of a page.
             batch_ids: most conversations whose messages one filter asks for.
-            window_rows: most conversations in memory at once.
+            window_rows: most conversations in memory at once, and most Ids of a window of a scan.
+            way: how to read messages, whatever the counts say; for measurements.
             blocked_seconds: wait after a 429 without Retry-After.
 
         Raises:
@@ -94,9 +90,7 @@ class NocoDBSource:
         if absent:
             raise SourceError(f"SOURCE=nocodb needs {', '.join(absent)}; see .env.example")
         self._settings = settings
-        self._page_rows = page_rows
-        self._batch_ids = batch_ids
-        self._window_rows = window_rows
+        self._limits = Limits(page_rows, batch_ids, window_rows, settings.io_workers, way)
         self._base = settings.nocodb_project_id or ""
         self._client = NocoDBClient(
             settings.nocodb_base_url or "",
@@ -155,7 +149,7 @@ class NocoDBSource:
         return RowStream(lambda stream: self._conversations(Window(start, end), stream))
 
     def messages(self, conversation_ids: Sequence[str]) -> RowStream:
-        """See `Source.messages`; batches are read at once by IO_THREADS, and come in a fixed order."""
+        """See `Source.messages`; IO_THREADS read at once, and the rows come in a fixed order."""
         ids = tuple(conversation_ids)
         return RowStream(lambda stream: self._of_conversations(MESSAGES, ids, stream))
 
@@ -166,7 +160,7 @@ class NocoDBSource:
 
     def now(self) -> datetime:
         """See `Source.now`: the Date header of an answer."""
-        self._pager(self._tables().conversations).last_id(Tally())
+        self._pager(self._tables().conversations).extent(Tally())
         return self._client.served_at or datetime.now(UTC)
 
     def changes(self, table: SourceTable, since: datetime, after_id: int) -> Iterator[ChangePage]:
@@ -175,13 +169,17 @@ class NocoDBSource:
         return changed_pages(self._pager(found), found, since, after_id)
 
     def scan(self, table: SourceTable, columns: Sequence[str]) -> RowStream:
-        """See `Source.scan`; by windows of Ids."""
-        return RowStream(lambda stream: scanned(*self._narrow(table, columns), stream))
+        """See `Source.scan`; IO_THREADS windows of Ids are read at once."""
+        mapped = {ours: theirs for ours, theirs in self._table(table).mapped.items() if ours in set(columns)}
+        narrow = replace(self._table(table), mapped=mapped)
+        return RowStream(
+            lambda stream: (source_row(row, narrow) for row in self._reader(narrow).all_rows(stream))
+        )
 
     def rows_by_number(self, table: SourceTable, numbers: Sequence[int]) -> RowStream:
         """See `Source.rows_by_number`."""
-        wanted = sorted(set(numbers))
-        return RowStream(lambda stream: by_number(*self._narrow(table, table.columns), wanted, stream))
+        found, wanted = self._table(table), sorted(set(numbers))
+        return RowStream(lambda stream: by_number(self._pager(found), found, wanted, stream))
 
     def close(self) -> None:
         """Close the connections."""
@@ -213,18 +211,13 @@ class NocoDBSource:
             return self._found
 
     def _pager(self, table: NocoDBTable) -> Pager:
-        return Pager(self._client, table, max_retries=self._settings.max_retries, page_rows=self._page_rows)
+        return Pager(
+            self._client, table, max_retries=self._settings.max_retries, page_rows=self._limits.page_rows
+        )
 
     def _table(self, declared: SourceTable) -> NocoDBTable:
         tables = self._tables()
         return tables.conversations if declared is CONVERSATIONS else tables.messages
-
-    def _narrow(self, declared: SourceTable, columns: Sequence[str]) -> tuple[Pager, NocoDBTable]:
-        """A pager that reads only these columns, and the table as it sees it."""
-        found = self._table(declared)
-        mapped = {ours: theirs for ours, theirs in found.mapped.items() if ours in set(columns)}
-        narrow = replace(found, mapped=mapped, attachments=found.attachments & mapped.keys())
-        return self._pager(narrow), narrow
 
     @staticmethod
     def _count(pager: Pager, column: str, window: Window) -> int:
@@ -238,7 +231,7 @@ class NocoDBSource:
         pager, tally = self._pager(table), Tally()
         column = table.mapped[CONVERSATIONS.time_column]
         quotes = not is_plain(column)  # the title itself may need the quoted grammar
-        last_id = pager.last_id(tally)
+        last_id = pager.extent(tally).last_id
         seen: set[int] = set()
         windows = deque([window] if window.start < window.end else [])
         while windows:
@@ -250,7 +243,7 @@ class NocoDBSource:
                     last_id=last_id,
                     tally=tally,
                     quote_values=quotes,
-                    most_rows=self._window_rows if halves else None,
+                    most_rows=self._limits.window_rows if halves else None,
                 )
             except TooManyRowsError:
                 windows.extendleft(reversed(halves or ()))
@@ -295,94 +288,14 @@ class NocoDBSource:
         self, declared: SourceTable, ids: tuple[str, ...], stream: RowStream
     ) -> Iterator[SourceRow]:
         table = self._table(declared)
-        pager, tally = self._pager(table), Tally()
-        column = table.mapped["conversation_id"]
-        batches = id_batches(
-            ids, max_bytes=self._bytes_for_ids(pager, table, column), max_ids=self._batch_ids
+        yield from (source_row(row, table) for row in self._reader(table).rows(ids, stream))
+
+    def _reader(self, table: NocoDBTable) -> RowReader:
+        conversations = self._tables().conversations
+        return RowReader(
+            self._client,
+            self._pager(table),
+            table,
+            self._limits,
+            lambda tally: self._pager(conversations).extent(tally).rows,
         )
-        first = next(batches, None)
-        if first is None:
-            return
-        last_id = pager.last_id(tally)
-        stream.requests = tally.requests
-
-        def read(batch: IdBatch) -> tuple[Batch, Tally]:
-            spent = Tally()
-            return self._message_batch(pager, table, column, batch, last_id, spent), spent
-
-        for answer, spent in _in_order(
-            read, itertools.chain([first], batches), self._settings.io_workers, pager.stop
-        ):
-            stream.source_rows += answer.total
-            stream.requests += spent.requests
-            yield from (source_row(row, table) for row in answer.rows)
-
-    def _bytes_for_ids(self, pager: Pager, table: NocoDBTable, column: str) -> int:
-        """What an address without ids leaves of URL_BYTES."""
-        bare = (
-            clause(column, "in", quote_values=True),
-            *(clause("Id", operator, _LARGEST_ID, quote_values=True) for operator in ("lte", "gt")),
-        )
-        params = pager.params(bare, quote_values=True, sort="Id", limit=self._page_rows)
-        return URL_BYTES - len(self._client.url(table.data_path, params))
-
-    @staticmethod
-    def _message_batch(
-        pager: Pager, table: NocoDBTable, column: str, ids: IdBatch, last_id: int, tally: Tally
-    ) -> Batch:
-        if ids.form == "eq" and not _stands_alone(ids.ids[0]):
-            raise SourceError(
-                f"{table.origin}: conversation id {ids.ids[0]!r} holds both kinds of quotes beside '~' or "
-                "unpaired parentheses, and no filter of NocoDB can ask for it. Change the id in the source"
-            )
-        if ids.form == "in" and not is_plain(column):
-            ids = IdBatch(ids.ids, "quoted")
-        batch = pager.read(
-            ids.clause(column), last_id=last_id, tally=tally, quote_values=ids.form == "quoted"
-        )
-        wanted = set(ids.ids)
-        for row in batch.rows:
-            if str(row.get(column)) not in wanted:
-                raise SourceGuardError(
-                    f"{table.origin}: row {row['Id']} is of a conversation that was not asked for: the "
-                    f"server did not apply the filter on {column!r}. Is the NocoDB version at least 0.262?"
-                )
-        return batch
-
-
-def _stands_alone(value: str) -> bool:
-    """Whether the plain grammar reads the whole text as one value: no joints, parentheses in pairs."""
-    depth = 0
-    for letter in value:
-        depth += (letter == "(") - (letter == ")")
-        if depth < 0:
-            return False
-    return depth == 0 and "~" not in value
-
-
-def _in_order(
-    work: Callable[[Task], Answer], tasks: Iterator[Task], workers: int, stop: Callable[[], None]
-) -> Iterator[Answer]:
-    """Answers in the order of their tasks, with at most `workers` tasks under way or done and not yet taken.
-
-    Args:
-        work: done in another thread, where there is more than one worker.
-        tasks: taken one by one as room appears.
-        workers: threads.
-        stop: called when the reader leaves early, to make the work under way end soon.
-    """
-    if workers == 1:
-        yield from map(work, tasks)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="nocodb")
-    pending: deque[Future[Answer]] = deque()
-    try:
-        pending.extend(pool.submit(work, task) for task in itertools.islice(tasks, workers))
-        while pending:
-            answer = pending.popleft().result()
-            pending.extend(pool.submit(work, task) for task in itertools.islice(tasks, 1))
-            yield answer
-    finally:
-        if pending:
-            stop()
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,8 @@
-"""Rows of NocoDB by when they were written, by their numbers, or all of them: for whoever looks for changes.
+"""Rows of NocoDB by when they were written and by their numbers: for whoever looks for changes.
 
-Days and conversations are read in `nocodb`; pages and their guards are in `nocodb_pages`. `UpdatedAt` is null
-until a row's first update, so `CreatedAt` is asked for beside it; both have whole seconds.
+Days are read in `nocodb`, rows of conversations and whole tables in `nocodb_reader`; pages and their guards
+are in `nocodb_pages`. `UpdatedAt` is null until a row's first update, so `CreatedAt` is asked for beside it;
+both have whole seconds.
 """
 
 import logging
@@ -50,16 +51,6 @@ def changed_pages(pager: Pager, table: NocoDBTable, since: datetime, after_id: i
             return
 
 
-def scanned(pager: Pager, table: NocoDBTable, stream: RowStream) -> Iterator[SourceRow]:
-    """See `Source.scan`."""
-    tally = Tally()
-    for batch in pager.windows(tally):
-        stream.source_rows += batch.total
-        stream.requests = tally.requests
-        yield from (source_row(row, table) for row in batch.rows)
-    stream.requests = tally.requests
-
-
 def by_number(
     pager: Pager, table: NocoDBTable, numbers: Sequence[int], stream: RowStream
 ) -> Iterator[SourceRow]:
@@ -79,7 +70,7 @@ def _check_written(row: SourceRow, since: datetime, table: NocoDBTable) -> None:
     newest = max((at for at in (row.created_at, row.updated_at) if at is not None), default=None)
     if newest is None or newest < since - SECOND:
         raise SourceGuardError(
-            f"{table.origin}: row {row.id}, last written {newest}, came where rows written since {since} were "
-            "asked for: the server did not apply the filter on UpdatedAt and CreatedAt. Is the NocoDB "
+            f"{table.origin}: row {row.id}, last written {newest}, came where rows written since {since} "
+            "were asked for: the server did not apply the filter on UpdatedAt and CreatedAt. Is the NocoDB "
             "version at least 0.262?"
         )

@@ -112,6 +112,7 @@ class RowStream:
         source_rows: rows the source itself says it holds for what was iterated so far; compare it with the
             rows that came, after the last one.
         requests: requests made so far (0 for files).
+        plan: how the source chose to read, with the numbers it chose by, for people to see; may be empty.
     """
 
     def __init__(self, produce: Callable[["RowStream"], Iterator[SourceRow]]) -> None:
@@ -122,6 +123,7 @@ class RowStream:
         """
         self.source_rows = 0
         self.requests = 0
+        self.plan: dict[str, str | int] = {}
         self._produce: Callable[[RowStream], Iterator[SourceRow]] | None = produce
 
     def __iter__(self) -> Iterator[SourceRow]:
@@ -228,7 +230,7 @@ class Source(Protocol):
         """
 
     def scan(self, table: SourceTable, columns: Sequence[str]) -> RowStream:
-        """All rows of a table in the order of their numbers, with only these columns (our names) as values."""
+        """All rows of a table in the order of their numbers, with only these columns of ours as values."""
 
     def rows_by_number(self, table: SourceTable, numbers: Sequence[int]) -> RowStream:
         """Whole rows by row number; those that are gone do not come."""

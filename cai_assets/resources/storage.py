@@ -9,8 +9,8 @@ disk or a bucket is in `object_store` and `s3`, how they are written in `parquet
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pyarrow as pa
@@ -74,6 +74,7 @@ class LakeFiles:
         partitions: the partitions asked for in rising order; None for all.
         store: where they are; `store.duckdb_setup(con)` lets DuckDB open them.
         version: version of the Delta table; None if there is none yet.
+        parts: the same files by partition.
     """
 
     table: Table
@@ -81,6 +82,7 @@ class LakeFiles:
     partitions: tuple[str, ...] | None
     store: ObjectStore = field(repr=False)
     version: int | None = None
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def dataset(self) -> pads.Dataset:
         """The files as a pyarrow dataset with the declared schema."""
@@ -93,6 +95,18 @@ class LakeFiles:
     def to_table(self) -> pa.Table:
         """All rows in memory, in the order of the files: partition by partition, as they were written."""
         return self.dataset().to_table()
+
+    def of(self, partition: str) -> "LakeFiles":
+        """The files of one of these partitions; none if it is not among them."""
+        files = self.parts.get(partition, ())
+        return replace(self, files=files, partitions=(partition,), parts={partition: files})
+
+    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Some columns, in the order of the files, in the memory of one row group."""
+        scanner = self.dataset().scanner(
+            columns=list(columns), batch_size=rows, batch_readahead=1, fragment_readahead=1, use_threads=False
+        )
+        yield from scanner.to_batches()
 
 
 class LakeTable:
@@ -170,14 +184,17 @@ class LakeTable:
         snapshot = self._log.snapshot()
         live = {} if snapshot is None else snapshot.parts
         wanted = sorted(live) if partitions is None else sorted(set(partitions))
-        files = tuple(
-            self.store.location(self.table.layer, self.table.name, file.path)
+        parts = {
+            partition: tuple(
+                self.store.location(self.table.layer, self.table.name, file.path)
+                for file in live.get(partition, ())
+            )
             for partition in wanted
-            for file in live.get(partition, ())
-        )
+        }
         return LakeFiles(
             table=self.table,
-            files=files,
+            files=tuple(file for files in parts.values() for file in files),
+            parts=parts,
             partitions=None if partitions is None else tuple(wanted),
             store=self.store,
             version=None if snapshot is None else snapshot.version,

@@ -1,8 +1,8 @@
-"""The sweep: every row number of the source beside every one in the documents, to find what a poll cannot see.
+"""The sweep: all row numbers of the source beside all in the documents, to find what a poll cannot see.
 
-Deletions show nowhere in the source; neither do writes behind NocoDB's back, nor what a poll missed while it was
-off for longer than its cursor knows. The sweep reads numbers, days and times of all rows, not their contents,
-into a temporary DuckDB database that spills to disk, so that its memory does not grow with the tables.
+Deletions show nowhere in the source; neither do writes behind NocoDB's back, nor what was there before
+anybody looked. The sweep reads numbers, days and times of all rows, not their contents, into a temporary
+DuckDB database that spills to disk, so that its memory does not grow with the tables.
 """
 
 import logging

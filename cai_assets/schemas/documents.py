@@ -185,8 +185,8 @@ _QUARANTINE = Collection(
 
 _WITHOUT_DAY = Collection(
     name="without_day",
-    description="Rows that belong to no day, verbatim: conversations without a readable start, messages whose "
-    "conversation the source does not have; `_id` = table:source_id.",
+    description="Rows that belong to no day, verbatim: conversations without a readable start, messages "
+    "whose conversation the source does not have; `_id` = table:source_id.",
     indexes=(Index(("table", "conversation_id")),),
 )
 

@@ -3,7 +3,7 @@
 import random
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from pymongo import MongoClient
 
-from cai_assets.assets.raw import _table, conversation_days
 from cai_assets.domain.changes import Found, requests_for
 from cai_assets.domain.days import day_bounds, day_of
 from cai_assets.domain.documents import documents_from_raw
@@ -22,9 +21,11 @@ from cai_assets.resources.changes import Cursor, first_cursor, poll
 from cai_assets.resources.dirty_days import DirtyDays, utc_now
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.nocodb import NocoDBSource
+from cai_assets.resources.raw_rows import conversation_days, spooled
 from cai_assets.resources.source import Source
 from cai_assets.resources.sweep import sweep
 from cai_assets.sandbox.process import SandboxProcess
+from cai_assets.schemas import raw
 from cai_assets_tests.fixtures.histories import Writer, canonical
 from cai_assets_tests.fixtures.sources import nocodb_settings
 
@@ -92,16 +93,20 @@ class Loop:
         run_id = uuid.uuid4().hex
         standing = self.marks.reading(days)
         stream = self.source.conversations(day_bounds(days[0], ZONE)[0], day_bounds(days[-1], ZONE)[1])
-        conversations = _table((day_of(row.started_at, ZONE), row) for row in stream)
+        rows = ((day_of(row.started_at, ZONE), row) for row in stream)
+        with spooled(raw.CONVERSATIONS, rows, batch_rows=100) as spool:
+            conversations = spool.batches().read_all()
         assert stream.source_rows == conversations.num_rows
         self.marks.read("conversations", standing, run_id=run_id)
         standing = self.marks.reading(days)
-        owners = conversation_days(conversations)
-        messages = _table(
+        owners = conversation_days(conversations.to_batches())
+        rows = (
             (day, row)
-            for row in self.source.messages(sorted(owners))
-            for day in sorted(owners[str(row.values["conversation_id"])])
+            for row in self.source.messages(list(owners))
+            for day in owners[str(row.values["conversation_id"])]
         )
+        with spooled(raw.MESSAGES, rows, batch_rows=100) as spool:
+            messages = spool.batches().read_all()
         self.marks.read("messages", standing, run_id=run_id)
         self._replace("conversations", conversations, days, run_id)
         live = self.store.read_arrow("conversations", days)
@@ -167,7 +172,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 
 def documents(store: MongoStore) -> dict[str, list[dict[str, Any]]]:
-    """All that a rebuild must give too: live documents, superseded versions, quarantine, rows without a day."""
+    """All that a rebuild must give too: live and superseded documents, quarantine, rows without a day."""
     found = {}
     for name in ("conversations", "messages"):
         live = store.collection(name).find({"deleted_at": None})

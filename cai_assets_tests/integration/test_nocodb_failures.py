@@ -42,14 +42,20 @@ def own_sandbox(many_folder):
 def opened():
     made = []
 
-    def build(sandbox, *, page_rows=100, batch_ids=20, window_rows=20_000, **changes):
-        sizes = {"page_rows": page_rows, "batch_ids": batch_ids, "window_rows": window_rows}
-        made.append(NocoDBSource(nocodb_settings(sandbox, **changes), blocked_seconds=0.05, **sizes))
+    def build(sandbox, *, page_rows=100, batch_ids=20, window_rows=20_000, way="batches", **changes):
+        how = {"page_rows": page_rows, "batch_ids": batch_ids, "window_rows": window_rows, "way": way}
+        made.append(NocoDBSource(nocodb_settings(sandbox, **changes), blocked_seconds=0.05, **how))
         return made[-1]
 
     yield build
     for source in made:
         source.close()
+
+
+@pytest.fixture(params=["batches", "scan"])
+def way(request):
+    """Each of the ways to read messages must hold what the test says."""
+    return request.param
 
 
 def read_all(source):
@@ -71,13 +77,13 @@ def read_all(source):
     ],
     ids=lambda fault: "-".join(map(str, fault.values())),
 )
-def test_what_can_pass_is_tried_again_and_nothing_is_lost(sandbox, opened, fault):
-    source = opened(sandbox, max_retries=8)
+def test_what_can_pass_is_tried_again_and_nothing_is_lost(sandbox, opened, fault, way):
+    source = opened(sandbox, max_retries=8, way=way)
     source.check()
     sandbox.faults({"service": "nocodb", **fault}, seed=3)
     stream, rows = read_all(source)
     assert len(rows) == 720
-    assert stream.requests > 3 * 3 + 1
+    assert stream.requests > 9
 
 
 def test_what_does_not_pass_ends_as_transient_with_its_reason(sandbox, opened):
@@ -89,46 +95,47 @@ def test_what_does_not_pass_ends_as_transient_with_its_reason(sandbox, opened):
         source.check()
 
 
-def test_a_throttled_server_is_obeyed_by_all_threads(sandbox, opened):
+def test_a_throttled_server_is_obeyed_by_all_threads(sandbox, opened, way):
     sandbox.faults(rate_limit={"requests": 5, "per_seconds": 0.2, "block_seconds": 0.3})
-    source = opened(sandbox, max_retries=8)
+    source = opened(sandbox, max_retries=8, way=way)
     _, rows = read_all(source)
     assert len(rows) == 720
-    paced = opened(sandbox, nocodb_max_requests_per_second=20)
+    paced = opened(sandbox, nocodb_max_requests_per_second=20, way=way)
     sandbox.faults(rate_limit={"requests": 5, "per_seconds": 0.2, "block_seconds": 30})
     started = time.monotonic()
     stream, _ = read_all(paced)
-    assert stream.requests == 10
+    assert stream.requests == (11 if way == "batches" else 10)
     assert time.monotonic() - started >= (stream.requests + 5) * 0.05
 
 
-def test_rows_deleted_between_pages_make_the_batch_be_read_again(own_sandbox, opened):
-    source = opened(own_sandbox, io_threads=1, batch_ids=60)
+def test_rows_deleted_between_pages_make_the_batch_be_read_again(own_sandbox, opened, way):
+    source = opened(own_sandbox, io_threads=1, batch_ids=60, way=way)
     source.check()
     # `rows` of the page that was served: gone from the server, and the next page's count agrees all the same.
-    own_sandbox.faults({"service": "nocodb", "kind": "delete_rows", "rows": 5, "next": 1, "skip": 1})
+    own_sandbox.faults({"service": "nocodb", "kind": "delete_rows", "rows": 5, "next": 1, "skip": 2})
     stream, rows = read_all(source)
     assert len(rows) == 720
     assert len(read_all(source)[1]) == 715
-    assert stream.requests == 1 + 8
+    assert stream.requests == 2 + 8
 
 
-def test_rows_made_while_reading_wait_for_the_next_read(own_sandbox, opened):
-    source = opened(own_sandbox, io_threads=1, batch_ids=60)
+def test_rows_made_while_reading_wait_for_the_next_read(own_sandbox, opened, way):
+    source = opened(own_sandbox, io_threads=1, batch_ids=60, way=way)
     source.check()
-    own_sandbox.faults({"service": "nocodb", "kind": "insert_rows", "rows": 3, "next": 4, "skip": 1})
+    own_sandbox.faults({"service": "nocodb", "kind": "insert_rows", "rows": 3, "next": 4, "skip": 2})
     assert len(read_all(source)[1]) == 720
     assert len(read_all(source)[1]) == 732
 
 
-def deleting(own_sandbox, times):
-    """A bend that deletes a row not yet read after each first page, so many times."""
+def deleting(own_sandbox, times, way="batches"):
+    """A bend that deletes a row not yet read after each first page (of a scan: of its last window)."""
     left = list(range(700, 700 - times, -1))
 
     def bend(exchange):
         if (
             exchange.is_page
-            and "Id,gt" not in exchange.query.get("where", "")
+            and exchange.query.get("where", "").count("Id,gt") == (way == "scan")
+            and (way == "batches" or "(Id,gt,400)" in exchange.query["where"])
             and left
             and exchange.query["sort"] == "Id"
         ):
@@ -142,14 +149,14 @@ def deleting(own_sandbox, times):
     return bend
 
 
-def test_a_count_that_moves_is_read_again(own_sandbox, opened, through):
+def test_a_count_that_moves_is_read_again(own_sandbox, opened, through, way):
     proxy = through(own_sandbox.base_url)
-    source = opened(own_sandbox, nocodb_base_url=proxy.base_url, io_threads=1, batch_ids=60)
+    source = opened(own_sandbox, nocodb_base_url=proxy.base_url, io_threads=1, batch_ids=60, way=way)
     source.check()
-    proxy.after = deleting(own_sandbox, 2)
+    proxy.after = deleting(own_sandbox, 2, way)
     stream, rows = read_all(source)
     assert len(rows) == 718
-    assert stream.requests > 1 + 8
+    assert stream.requests > 2 + 8
 
 
 def test_a_count_that_never_rests_ends_as_transient_and_names_it(own_sandbox, opened, through):
@@ -164,12 +171,12 @@ def test_a_count_that_never_rests_ends_as_transient_and_names_it(own_sandbox, op
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"kind": "short_page", "rows": 1, "skip": 1}, "a page of 99 rows where 100 were asked for"),
-        ({"kind": "duplicate_rows", "rows": 2, "skip": 1}, r"Id \d+ comes after Id \d+"),
+        ({"kind": "short_page", "rows": 1, "skip": 2}, "a page of 99 rows where 100 were asked for"),
+        ({"kind": "duplicate_rows", "rows": 2, "skip": 2}, r"Id \d+ comes after Id \d+"),
     ],
 )
-def test_pages_that_would_lose_or_repeat_rows_are_refused(sandbox, opened, fault, message):
-    source = opened(sandbox, io_threads=1)
+def test_pages_that_would_lose_or_repeat_rows_are_refused(sandbox, opened, fault, message, way):
+    source = opened(sandbox, io_threads=1, way=way)
     source.check()
     sandbox.faults({"service": "nocodb", **fault})
     with pytest.raises(SourceGuardError, match=message):
@@ -217,6 +224,22 @@ def test_a_proxy_that_drops_parts_of_the_request_is_noticed(
         list(source.messages(IDS[:20]))
 
 
+@pytest.mark.parametrize(
+    ("bend", "page_rows", "message"),
+    [
+        (lacking_where, 1000, "row 51 lies outside the Ids asked for, 0 to 50"),
+        (lacking_sort, 10, r"Id \d+ comes after Id \d+"),
+    ],
+)
+def test_a_scan_notices_what_a_proxy_drops(sandbox, opened, through, bend, page_rows, message):
+    proxy = through(sandbox.base_url)
+    source = opened(sandbox, nocodb_base_url=proxy.base_url, page_rows=page_rows, window_rows=50, way="scan")
+    source.check()
+    proxy.before = bend
+    with pytest.raises(SourceGuardError, match=message):
+        list(source.messages(IDS))
+
+
 def test_a_window_that_is_ignored_is_noticed(sandbox, opened, through):
     proxy = through(sandbox.base_url)
     source = opened(sandbox, nocodb_base_url=proxy.base_url)
@@ -225,14 +248,14 @@ def test_a_window_that_is_ignored_is_noticed(sandbox, opened, through):
         list(source.conversations(DAY - timedelta(days=1), DAY))
 
 
-def test_a_server_that_clamps_pages_is_read_whole(sandbox, opened, through):
+def test_a_server_that_clamps_pages_is_read_whole(sandbox, opened, through, way):
     def clamp(exchange):
         if "limit" in exchange.query:
             exchange.query["limit"] = str(min(30, int(exchange.query["limit"])))
 
     proxy = through(sandbox.base_url)
     proxy.before = clamp
-    assert len(read_all(opened(sandbox, nocodb_base_url=proxy.base_url))[1]) == 720
+    assert len(read_all(opened(sandbox, nocodb_base_url=proxy.base_url, way=way))[1]) == 720
 
 
 def test_a_server_without_the_v1_address_is_read_by_v2(sandbox, opened, through):
@@ -360,9 +383,9 @@ def test_attachments_are_kept_without_their_signatures(sandbox, opened, through)
     assert row.values["text"] == [{"path": "download/a.png", "title": "a.png"}]
 
 
-def test_a_reader_that_leaves_early_stops_the_threads(sandbox, opened, through):
+def test_a_reader_that_leaves_early_stops_the_threads(sandbox, opened, through, way):
     proxy = through(sandbox.base_url)
-    source = opened(sandbox, nocodb_base_url=proxy.base_url, io_threads=4, page_rows=5, batch_ids=10)
+    source = opened(sandbox, nocodb_base_url=proxy.base_url, io_threads=4, page_rows=5, batch_ids=10, way=way)
     rows = iter(source.messages(IDS))
     next(rows)
     rows.close()

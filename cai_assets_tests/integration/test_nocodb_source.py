@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.parquet as pq
 import pytest
 
+from cai_assets.domain.nocodb_filters import in_no_filter
 from cai_assets.resources.nocodb import NocoDBSource
 from cai_assets.resources.source import SourceAccessError, SourceError, SourceMissingError
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.conftest import shared_data
+from cai_assets_tests.fixtures.sandbox import NocoDBCalls
 from cai_assets_tests.fixtures.sources import DAY, ODD_IDS, nocodb_settings
 
 NEXT = DAY + timedelta(days=1)
@@ -33,9 +35,9 @@ def opened():
     """Make a source over a sandbox; it is closed after the test."""
     made = []
 
-    def build(sandbox, *, page_rows=1000, batch_ids=400, window_rows=20_000, **changes):
-        sizes = {"page_rows": page_rows, "batch_ids": batch_ids, "window_rows": window_rows}
-        made.append(NocoDBSource(nocodb_settings(sandbox, **changes), blocked_seconds=0.05, **sizes))
+    def build(sandbox, *, page_rows=1000, batch_ids=400, window_rows=20_000, way=None, **changes):
+        how = {"page_rows": page_rows, "batch_ids": batch_ids, "window_rows": window_rows, "way": way}
+        made.append(NocoDBSource(nocodb_settings(sandbox, **changes), blocked_seconds=0.05, **how))
         return made[-1]
 
     yield build
@@ -60,14 +62,65 @@ def test_days_side_by_side_hold_each_dated_conversation_once(tricky, opened):
     streams = [source.conversations(day, day + timedelta(days=1)) for day in days]
     found = [list(stream) for stream in streams]
     assert [stream.source_rows for stream in streams] == list(map(len, found)) == [1, 2 + len(ODD_IDS), 2]
-    assert len({row.id for rows in found for row in rows}) == 14
+    assert len({row.id for rows in found for row in rows}) == 5 + len(ODD_IDS)
 
 
-def test_messages_come_for_ids_of_any_spelling(tricky, opened):
-    stream = opened(tricky, batch_ids=3).messages(["first", *ODD_IDS, "", "  ", "nobody", "first"])
+@pytest.mark.parametrize("way", ["batches", "scan"])
+def test_messages_come_for_ids_of_any_spelling(tricky, opened, way):
+    wanted = [one for one in ODD_IDS if way == "scan" or not in_no_filter([one])]
+    stream = opened(tricky, batch_ids=3, way=way).messages(["first", *wanted, "", "  ", "nobody", "first"])
     rows = list(stream)
-    assert Counter(ids_of(rows)) == dict.fromkeys(["first", *ODD_IDS], 2)
+    assert Counter(ids_of(rows)) == dict.fromkeys(["first", *wanted], 2)
     assert stream.source_rows == len(rows)
+    assert stream.plan["read_by"] == way
+
+
+def test_an_id_that_stands_in_no_filter_is_found_by_a_scan(tricky, opened):
+    (odd,) = in_no_filter(ODD_IDS)
+    stream = opened(tricky, batch_ids=3).messages(["first", odd])
+    assert ids_of(stream) == ["first", "first", odd, odd]
+    assert (stream.source_rows, stream.plan["read_by"]) == (4, "scan")
+
+
+def test_an_id_whose_part_is_everywhere_is_found_by_a_scan_after_all(tricky, opened):
+    odd = ODD_IDS[-2]
+    stream = opened(tricky, window_rows=1, way="batches").messages(["first", odd])
+    assert ids_of(stream) == ["first", "first", odd, odd]
+    assert stream.source_rows == 4
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 1.0])
+def test_the_way_chosen_takes_about_the_fewest_requests(many, opened, caplog, share):
+    caplog.set_level("INFO", logger="cai_assets")
+    ids = [f"c{n:03d}" for n in range(round(60 * share))]
+    streams = {
+        way: opened(many, page_rows=20, batch_ids=2, io_threads=1, way=way).messages(ids)
+        for way in ("batches", "scan", None)
+    }
+    rows = {way: {row.id for row in stream} for way, stream in streams.items()}
+    assert rows["batches"] == rows["scan"] == rows[None]
+    assert len(rows[None]) == 12 * len(ids)
+    assert {stream.source_rows for stream in streams.values()} == {12 * len(ids)}
+    spent = {way: stream.requests for way, stream in streams.items()}
+    # The count of all conversations is one more; batches round up to pages, which no estimate knows.
+    assert spent[None] <= min(spent["batches"], spent["scan"]) * 1.4 + 1
+    plan = streams[None].plan
+    assert f"read by {plan['read_by']}: a scan of 720 rows takes about 36 requests" in caplog.text
+
+
+def test_a_scan_moves_over_gaps_in_the_ids(many_folder, opened, through):
+    with SandboxProcess.start(many_folder) as sandbox:
+        calls = NocoDBCalls(sandbox)
+        gone = [{"Id": number} for number in range(13, 709)]  # c001 to c058
+        for start in range(0, len(gone), 100):
+            calls.write("DELETE", calls.messages, gone[start : start + 100]).raise_for_status()
+        for workers in (1, 4):
+            stream = opened(sandbox, window_rows=10, way="scan", io_threads=workers).messages(
+                ["c000", "c059"]
+            )
+            assert Counter(ids_of(stream)) == {"c000": 12, "c059": 12}
+            assert stream.source_rows == 24
+            assert stream.requests < 15  # not the 72 windows of ten
 
 
 def test_an_empty_window_and_no_ids_give_nothing(tricky, opened):
@@ -92,7 +145,7 @@ def test_values_are_the_servers_own(tricky, opened):
 
 def test_a_check_reports_counts_and_conversations_without_a_day(tricky, opened):
     report = opened(tricky, partition_start_date="2024-05-01").check()
-    assert [table.rows for table in report.tables] == [15, 30]
+    assert [table.rows for table in report.tables] == [6 + len(ODD_IDS), 2 * (6 + len(ODD_IDS))]
     assert (report.undated, report.before_first_day) == (1, 1)
     assert "1 conversation(s) have no readable started_at" in report.warnings[0]
     assert "PARTITION_START_DATE=2024-05-01" in report.warnings[1]

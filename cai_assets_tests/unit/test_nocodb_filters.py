@@ -13,9 +13,12 @@ from cai_assets.domain.nocodb_filters import (
     clause,
     encoded_length,
     id_batches,
+    in_no_filter,
     instant_literal,
     is_plain,
+    longest_plain_part,
     quoted,
+    stands_alone,
     where,
 )
 
@@ -23,17 +26,19 @@ ids = st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=30), 
 instants = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
-@given(ids, st.integers(10, 400), st.integers(1, 20))
-def test_every_id_is_in_exactly_one_batch_and_blank_ones_in_none(ids, max_bytes, max_ids):
-    batches = list(id_batches(ids, max_bytes=max_bytes, max_ids=max_ids))
-    asked = [one for batch in batches for one in batch.ids]
+@given(ids, st.integers(10, 400), st.integers(1, 20), st.booleans())
+def test_every_id_is_in_exactly_one_batch_and_blank_ones_in_none(ids, max_bytes, max_ids, plain_column):
+    batches = list(id_batches(ids, max_bytes=max_bytes, max_ids=max_ids, plain_column=plain_column))
+    asked = [one for batch in batches for one in batch.ids] + in_no_filter(
+        set(ids), plain_column=plain_column
+    )
     assert sorted(asked) == sorted({one for one in ids if one.strip()})
     assert all(1 <= len(batch.ids) <= max_ids for batch in batches)
 
 
 @given(ids, st.integers(300, 2000))
 def test_a_batch_never_passes_its_bytes_once_encoded(ids, max_bytes):
-    empty = {form: encoded_length(IdBatch((), form).clause("c")) for form in ("in", "quoted", "eq")}
+    empty = {form: encoded_length(IdBatch((), form).clause("c")) for form in ("in", "quoted")}
     for batch in id_batches(ids, max_bytes=max_bytes, max_ids=1000):
         assert len(batch.ids) == 1 or encoded_length(batch.clause("c")) - empty[batch.form] <= max_bytes
 
@@ -46,8 +51,15 @@ def test_each_form_holds_only_what_its_grammar_can(ids):
         elif batch.form == "quoted":
             assert all(can_be_quoted(one) and not is_plain(one) for one in batch.ids)
         else:
-            assert len(batch.ids) == 1
-            assert not can_be_quoted(batch.ids[0])
+            (one,) = batch.ids
+            assert not can_be_quoted(one)
+            if batch.form == "eq":
+                assert stands_alone(one)
+            else:
+                part = longest_plain_part(one)
+                assert part in one
+                assert is_plain(part)
+                assert not {"%", "\\"} & set(part)
 
 
 def test_ids_with_structure_are_quoted_and_those_with_both_quotes_stand_alone():
@@ -57,6 +69,9 @@ def test_ids_with_structure_are_quoted_and_those_with_both_quotes_stand_alone():
         """("conversation_id",in,"b,c","d(e)",'f"g')""",
         "(conversation_id,eq,h'i\"j)",
     ]
+    odd = list(id_batches(["~\"both' of (them", "~\"'("], max_bytes=1000, max_ids=10))
+    assert [batch.clause("conversation_id") for batch in odd] == ["(conversation_id,like,both)"]
+    assert in_no_filter(["a", "~\"'("]) == ["~\"'("]
     with pytest.raises(ValueError, match="both kinds of quotes"):
         quoted("h'i\"j")
 
