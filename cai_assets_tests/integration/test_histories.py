@@ -26,8 +26,8 @@ from cai_assets.resources.source import Source
 from cai_assets.resources.sweep import sweep
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets.schemas import raw
-from cai_assets_tests.fixtures.histories import Writer, canonical
 from cai_assets_tests.fixtures.sources import nocodb_settings
+from cai_assets_tests.histories import Writer, canonical
 
 ZONE = ZoneInfo("Europe/Berlin")
 STAMPS = {"ingested_at", "changed_at", "run_id", "revision"}
