@@ -98,7 +98,7 @@ class NocoDBSource:
             limiter=RateLimiter(settings.nocodb_max_requests_per_second),
             max_retries=settings.max_retries,
             retry_delay=settings.retry_delay,
-            connections=settings.io_workers,
+            connections=settings.io_workers + 1,  # whoever takes the workers' rows asks between them
             blocked_seconds=blocked_seconds,
         )
         self._found: _Tables | None = None
