@@ -1,10 +1,11 @@
 """The documents layer: raw rows typed, validated, hashed, and kept in MongoDB by their business id."""
 
 import dagster as dg
-import pyarrow as pa
 
 from cai_assets.assets.common import daily_asset
-from cai_assets.domain.documents import DocumentBatch, documents_from_raw
+from cai_assets.domain.documents import DocumentBatch
+from cai_assets.resources.mongo import MongoStore
+from cai_assets.resources.storage import LakeFiles
 from cai_assets.schemas import documents
 
 KINDS = {"mongodb"}
@@ -16,28 +17,27 @@ KINDS = {"mongodb"}
     io_manager_key="documents",
     ins={"rows": dg.AssetIn(["raw", "conversations"])},
 )
-def documents_conversations(context: dg.AssetExecutionContext, rows: pa.Table) -> DocumentBatch:
+def documents_conversations(context: dg.AssetExecutionContext, rows: LakeFiles) -> DocumentBatch:
     """One document a conversation; rows that do not validate go to quarantine with the reason."""
-    return documents_from_raw(rows, "conversations", partitions=context.partition_keys)
+    return DocumentBatch(
+        "conversations", tuple(context.partition_keys), rows=lambda day: rows.of(day).to_table()
+    )
 
 
 @daily_asset(
     documents.MESSAGES,
     kinds=KINDS,
     io_manager_key="documents",
-    ins={
-        "rows": dg.AssetIn(["raw", "messages"]),
-        "conversations": dg.AssetIn(["documents", "conversations"]),
-    },
+    ins={"rows": dg.AssetIn(["raw", "messages"])},
+    deps=[["documents", "conversations"]],
 )
 def documents_messages(
-    context: dg.AssetExecutionContext, rows: pa.Table, conversations: pa.Table
+    context: dg.AssetExecutionContext, rows: LakeFiles, mongo: dg.ResourceParam[MongoStore]
 ) -> DocumentBatch:
     """One document a message; those without a live conversation wait in quarantine until it appears."""
-    ids, days = conversations["conversation_id"].to_pylist(), conversations["partition"].to_pylist()
-    return documents_from_raw(
-        rows,
+    return DocumentBatch(
         "messages",
-        partitions=context.partition_keys,
-        live_conversations=dict(zip(ids, days, strict=True)),
+        tuple(context.partition_keys),
+        rows=lambda day: rows.of(day).to_table(),
+        live_conversations=lambda day: mongo.live_ids("conversations", day),
     )

@@ -5,19 +5,18 @@ What one value means is `domain.parsing`'s; which of several versions lives is `
 
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import blake2b
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import PlainValidator, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
 
-from cai_assets.domain.parsing import microseconds, parse_id, parser_of
+from cai_assets.domain.parsing import Parser, microseconds, parse_id, parser_of
 from cai_assets.failures import PermanentError
 from cai_assets.schemas.documents import SCHEMA_VERSION, SOURCE_COLLECTIONS, Collection
 
@@ -86,6 +85,10 @@ class PartitionDocuments:
     rejects: list[Reject]
 
 
+RowsOf: TypeAlias = Callable[[str], pa.Table]
+LiveOn: TypeAlias = Callable[[str], Container[str]]
+
+
 @dataclass(frozen=True)
 class DocumentBatch:
     """The documents of whole partitions, made from raw rows one partition at a time.
@@ -93,30 +96,25 @@ class DocumentBatch:
     Attributes:
         table: "conversations" or "messages".
         partitions: days that are replaced, also those without any row.
-        rows: raw rows of these days (`schemas.raw`).
-        live_conversations: conversation_id → day it lives on, for messages; None leaves orphans unjudged.
+        rows: gives the raw rows (`schemas.raw`) of one of these days.
+        live_conversations: for messages, gives the ids of the conversations that live on a day; None leaves
+            orphans unjudged.
     """
 
     table: SourceTableName
     partitions: tuple[str, ...]
-    rows: pa.Table = field(repr=False)
-    live_conversations: Mapping[str, str] | None = field(default=None, repr=False)
+    rows: RowsOf = field(repr=False)
+    live_conversations: LiveOn | None = field(default=None, repr=False)
 
     def parts(self) -> Iterator[PartitionDocuments]:
-        """Each partition in turn, typed when it is asked for: a range needs the memory of its largest day.
+        """Each partition in turn, read and typed when it is asked for: nothing of another is in memory.
 
         Raises:
-            PermanentError: the raw rows hold one row number twice in a day, or days that were not announced.
+            PermanentError: the raw rows hold one row number twice in a day, or rows of another day.
         """
-        days = self.rows.column("partition")
-        unknown = set(pc.unique(days).to_pylist()) - set(self.partitions)
-        if unknown:
-            raise PermanentError(
-                f"raw/{self.table}: rows of {sorted(unknown)[:5]}, which are not replaced now"
-            )
         for partition in self.partitions:
-            part = self.rows.filter(pc.equal(days, partition))
-            yield _judge(self.table, partition, part, self.live_conversations)
+            live = None if self.live_conversations is None else self.live_conversations(partition)
+            yield _judge(self.table, partition, self.rows(partition), live)
 
 
 def documents_from_raw(
@@ -126,7 +124,7 @@ def documents_from_raw(
     partitions: Sequence[str],
     live_conversations: Mapping[str, str] | None = None,
 ) -> DocumentBatch:
-    """Raw rows as what replaces the documents of their partitions.
+    """Raw rows that are in memory already as what replaces the documents of their partitions.
 
     Args:
         rows: raw rows (`schemas.raw`) of exactly these partitions.
@@ -137,8 +135,23 @@ def documents_from_raw(
 
     Returns:
         A batch for `MongoStore.replace_partitions`; rows are typed when it is read.
+
+    Raises:
+        PermanentError: there are rows of days that are not among the partitions.
     """
-    return DocumentBatch(table, tuple(dict.fromkeys(partitions)), rows, live_conversations)
+    days = rows.column("partition")
+    unknown = set(pc.unique(days).to_pylist()) - set(partitions)
+    if unknown:
+        raise PermanentError(f"raw/{table}: rows of {sorted(unknown)[:5]}, which are not replaced now")
+    live: LiveOn | None = None
+    if live_conversations is not None:
+        by_day: dict[str, set[str]] = defaultdict(set)
+        for conversation_id, day in live_conversations.items():
+            by_day[day].add(conversation_id)
+        live = by_day.__getitem__
+    return DocumentBatch(
+        table, tuple(dict.fromkeys(partitions)), lambda day: rows.filter(pc.equal(days, day)), live
+    )
 
 
 def parse_row(table: SourceTableName, row: str) -> tuple[str, dict[str, Any], str]:
@@ -161,19 +174,23 @@ def parse_row(table: SourceTableName, row: str) -> tuple[str, dict[str, Any], st
         raise ValueError(f"row: no JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError("row: no JSON object")  # noqa: TRY004  a refusal as any other
-    try:
-        typed: dict[str, Any] = shape.adapter.validate_python({**shape.absent, **values})
-    except ValidationError as error:
-        raise ValueError(_reason(error)) from None
-    exact = dict(typed)
     fields: dict[str, Any] = {}
-    for name, value in typed.items():
-        fields[name] = value
-        if (us_name := shape.instants.get(name)) is not None:
+    exact: dict[str, Any] = {}
+    wrong: list[str] = []
+    for name, us_name, parse in shape.fields:
+        try:
+            value = parse(values.get(name))
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        fields[name] = exact[name] = value
+        if us_name is not None:
             fields[us_name] = exact[name] = None if value is None else microseconds(value)
+    if wrong:
+        raise ValueError("; ".join(wrong))
     digest = content_hash(exact)
     if table == "messages":
-        fields["text_hash"] = text_hash(typed["text"])
+        fields["text_hash"] = text_hash(fields["text"])
     return fields.pop(shape.key), fields, digest
 
 
@@ -212,14 +229,7 @@ def content_hash(fields: Mapping[str, Any]) -> str:
         fields: values that JSON knows, instants as microseconds since 1970; dates inside are left out of what
             is compared, as their `*_us` companions say the same exactly.
     """
-    text = json.dumps(
-        fields,
-        sort_keys=True,
-        separators=(",", ":"),
-        default=_no_date,
-        ensure_ascii=True,
-        check_circular=False,
-    )
+    text = _canonical(fields)
     return blake2b(f"{SCHEMA_VERSION}:{text}".encode(), digest_size=16).hexdigest()
 
 
@@ -240,27 +250,28 @@ def instant_of(microseconds_since_1970: int) -> datetime:
 class _Shape:
     """What `parse_row` needs of a declaration, made once."""
 
-    adapter: TypeAdapter[Any]
-    absent: dict[str, None]
-    instants: dict[str, str]
+    fields: tuple[tuple[str, str | None, Parser], ...]
     key: str
 
 
 @cache
 def _shape(table: str) -> _Shape:
     declared: Collection = SOURCE_COLLECTIONS[table]
-    types = {one.name: Annotated[Any, PlainValidator(parser_of(one))] for one in declared.fields}
     return _Shape(
-        adapter=TypeAdapter(TypedDict(table, types)),  # type: ignore[operator]  # made at run time
-        absent=dict.fromkeys(types),
-        instants={one.name: one.us_name for one in declared.fields if one.kind == "instant"},
-        key=declared.key.name,
+        tuple(
+            (one.name, one.us_name if one.kind == "instant" else None, parser_of(one))
+            for one in declared.fields
+        ),
+        declared.key.name,
     )
 
 
 def _judge(
-    table: SourceTableName, partition: str, rows: pa.Table, live_conversations: Mapping[str, str] | None
+    table: SourceTableName, partition: str, rows: pa.Table, live_conversations: Container[str] | None
 ) -> PartitionDocuments:
+    others = set(pc.unique(rows.column("partition")).to_pylist()) - {partition}
+    if others:
+        raise PermanentError(f"raw/{table}: rows of {sorted(others)[:5]} lie among those of {partition}")
     ids = rows.column("id").to_pylist()
     if len(set(ids)) != len(ids):
         twice = sorted({one for one in ids if ids.count(one) > 1})[:5]
@@ -288,20 +299,13 @@ def _judge(
     return PartitionDocuments(partition, versions, rejects)
 
 
-def _check_adopted(conversation_id: str, partition: str, live_conversations: Mapping[str, str]) -> None:
-    if live_conversations.get(conversation_id) != partition:
+def _check_adopted(conversation_id: str, partition: str, live_conversations: Container[str]) -> None:
+    if conversation_id not in live_conversations:
         # Which of the three it is depends on the days that a run covers; the reason must not.
         raise ValueError(
             f"orphan: its conversation {conversation_id!r} does not live on {partition}: it is unknown, in "
             "quarantine, or started on another day"
         )
-
-
-def _reason(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
-    )
 
 
 def clean_reason(reason: str) -> str:
@@ -313,3 +317,9 @@ def clean_reason(reason: str) -> str:
 def _no_date(value: Any) -> None:
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} has no place in a document")
+
+
+# Made once: `json.dumps` with options makes an encoder for each row.
+_canonical = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), default=_no_date, ensure_ascii=True, check_circular=False
+).encode

@@ -46,7 +46,9 @@ def parse_text(value: Any) -> str | None:
         return value
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
         return str(value)
     raise ValueError(f"{_shown(value)} is no text")
 
@@ -226,9 +228,12 @@ def _number(value: Any) -> int | float | None:
             value = float(text) if "_" not in text else None
         except ValueError:
             value = None
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{_shown(value)} is no number")
-    return value
+    try:
+        if isinstance(value, int | float) and math.isfinite(value):
+            return value
+    except OverflowError:  # a whole number beyond all floats
+        pass
+    raise ValueError(f"{_shown(value)} is no number")
 
 
 _REFUSE = object()

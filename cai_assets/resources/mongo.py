@@ -201,14 +201,15 @@ class MongoStore:
         report.failures.sort(key=lambda failure: failure.index)
         return report
 
-    def parallel(self, function: Any, items: Iterable[Any]) -> Iterator[Any]:
-        """Results of `function` over `items`, in their order, at most `workers` of them under way."""
-        if self.workers == 1:
+    def parallel(self, function: Any, items: Iterable[Any], most: int | None = None) -> Iterator[Any]:
+        """Results of `function` over `items`, in their order, at most `workers` (and `most`) under way."""
+        workers = min(self.workers, most or self.workers)
+        if workers == 1:
             yield from map(function, items)
             return
         source = iter(items)
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="mongo") as pool:
-            waiting = [pool.submit(function, item) for item in islice(source, self.workers)]
+        with ThreadPoolExecutor(workers, thread_name_prefix="mongo") as pool:
+            waiting = [pool.submit(function, item) for item in islice(source, workers)]
             try:
                 while waiting:
                     result = waiting.pop(0).result()
@@ -327,6 +328,10 @@ class MongoStore:
     def read_batches(self, name: str, partitions: Sequence[str], chunk_size: int) -> Iterator[pa.RecordBatch]:
         """As `read_arrow`, in batches of at most about `chunk_size` rows; holds one at a time."""
         return mongo_arrow.read_batches(self, name, partitions, chunk_size)
+
+    def live_ids(self, name: str, partition: str) -> set[str]:
+        """Ids of the live documents of one partition."""
+        return mongo_documents.live_ids(self, name, partition)
 
     def live_counts(self, name: str, partitions: Sequence[str]) -> dict[str, int]:
         """Live documents by partition; 0 where there is none."""

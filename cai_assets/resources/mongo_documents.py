@@ -7,6 +7,7 @@ revision it was decided on, and what did not match is read and decided again.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 10
 """Rounds of reading and deciding again, before two runs that write the same ids are called a conflict."""
+WRITERS = 2
+"""Batches of documents under way at once: one is written while the next is encoded. More only cost: the
+embedded server's time for a document is 19 µs with one writer, 21 with two and 28 with eight, and eight
+transactions of 5000 documents did not come to an end in ten minutes."""
 _DUPLICATE_KEY = 11000
 _DERIVED = ("language_detected", "language_confidence")
 """What enrichment wrote about a text; a changed text loses it."""
@@ -88,7 +93,7 @@ def replace_partitions(
     now = now.astimezone(UTC).replace(microsecond=now.microsecond // 1000 * 1000)
     result = Replacement()
     try:
-        for part in batch.parts():
+        for part in _ahead(batch.parts(), store.workers > 1):
             replacing = _Replacing(store, batch.table, part, _Stamps(run_id, now))
             result.partitions[part.partition] = replacing.run()
             for day, count in replacing.elsewhere.items():
@@ -97,6 +102,18 @@ def replace_partitions(
     except PyMongoError as error:
         raise store.explain(error) from error
     return result
+
+
+def _ahead(parts: Iterator[PartitionDocuments], concurrent: bool) -> Iterator[PartitionDocuments]:
+    """The same parts, the next one made while the present one is written: the server is another process."""
+    if not concurrent:
+        yield from parts
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="typing") as pool:
+        coming = pool.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = pool.submit(next, parts, None)
+            yield part
 
 
 class _Replacing:
@@ -122,7 +139,9 @@ class _Replacing:
         chunks = [ids[start : start + size] for start in range(0, len(ids), size)]
         counts = WriteCounts(rows=len(self.part.versions) + len(self.part.rejects))
         for decisions, rejects in self.store.parallel(
-            lambda chunk: self._write_chunk({key: versions.get(key, []) for key in chunk}, known), chunks
+            lambda chunk: self._write_chunk({key: versions.get(key, []) for key in chunk}, known),
+            chunks,
+            WRITERS,
         ):
             self._count(decisions.values(), counts)
             self.rejects += rejects
@@ -344,6 +363,16 @@ def _quarantined(table: str, reject: Reject) -> Document:
 
 class _ChangedMeanwhileError(Exception):
     """A document is not at the revision that was decided on; the transaction ends without a trace."""
+
+
+def live_ids(store: "MongoStore", name: str, partition: str) -> set[str]:
+    """Ids of a partition's live documents; see `MongoStore.live_ids`."""
+    try:
+        # The deleted are left out here: the embedded server takes an index only where it has every field.
+        found = store.collection(name).find({"partition": partition}, {"_id": 1, "deleted_at": 1})
+        return {one["_id"] for one in found if one.get("deleted_at") is None}
+    except PyMongoError as error:
+        raise store.explain(error) from error
 
 
 def live_counts(store: "MongoStore", name: str, partitions: Sequence[str]) -> dict[str, int]:
