@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint format soak requirements requirements-check clean
+.PHONY: help demo up test test-nocodb lint format soak requirements requirements-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,10 +28,13 @@ up: $(VENV)/.embedded  ## Run the Dagster UI over the same stack until Ctrl-C (P
 	@$(BIN)/cai up --port $(PORT) $(DATA_OPTION) $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests (ARGS="-k name" to choose)
-	$(BIN)/pytest -m "not soak" $(ARGS)
+	$(BIN)/pytest -m "not soak and not nocodb" $(ARGS)
 
 soak: $(VENV)/.dev  ## Run the long trials
 	$(BIN)/pytest -m soak $(ARGS)
+
+test-nocodb: $(VENV)/.dev  ## Run the trials on a real NocoDB (needs npm, PostgreSQL and ../shared; 1.4 GB the first time)
+	$(BIN)/pytest -m nocodb $(ARGS)
 
 lint: $(VENV)/.dev requirements-check  ## Check style, types, import rules, SQL and requirements.txt
 	$(BIN)/ruff check .

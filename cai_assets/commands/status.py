@@ -1,4 +1,4 @@
-"""`cai status`: what is materialised, what is missing, which checks fail."""
+"""`cai status`: what is materialised, what is missing, what waits to be refreshed, which checks fail."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cai_assets.commands.records import Overview
+    from cai_assets.commands.waiting import Waiting
 
 
 @click.command(
-    short_help="What is materialised, missing, failing.",
+    short_help="What is materialised, missing, waiting, failing.",
     epilog="""\b
 Examples:
   cai status
   cai status --data exports/may
   cai status --json | jq '.assets[] | select(.missing != [])'
+  cai status --json | jq '.waiting.days[].day'
 
 Exit code 1 when a check fails.
 """,
@@ -29,25 +31,33 @@ Exit code 1 when a check fails.
 @json_option
 @click.pass_context
 def status(ctx: click.Context, data: Path | None, as_json: bool) -> None:
-    """Show days, rows and last run of every asset, and the checks that fail.
+    """Show days, rows and last run of every asset, the days that wait, and the checks that fail.
 
-    A day is missing where another asset has it. Needs no server.
+    A day is missing where another asset has it. A day waits when the source has changed since it was made.
+    Needs no server, but for the days that wait MongoDB.
     """
     from dataclasses import asdict
 
-    from cai_assets.stack import running_stack
+    from cai_assets.stack import activate, running_stack
 
     with kept_things(data) as (home, settings):
         from cai_assets.commands.records import overview
+        from cai_assets.commands.waiting import waiting
+        from cai_assets.settings import load_settings
 
         running = running_stack(home)
         found = overview(settings)
+        if running is not None:  # its database tells what waits
+            activate(running.environment)
+        dirty = waiting(load_settings())
         if as_json:
             shown = asdict(found) | {"home": str(home.path), "ui": running.ui if running else None}
+            shown |= {"waiting": asdict(dirty)}
             click.echo(json.dumps(shown, indent=JSON_INDENT, ensure_ascii=False, default=str))
         else:
             out = console()
             _print(found, out)
+            _print_waiting(dirty, out)
             out.print()
             out.print(f"Kept in {shown_path(home.path)}; ", end="")
             if running is None:
@@ -90,3 +100,22 @@ def _print(found: "Overview", out: "Console") -> None:
         out.print(f"[red]✗[/red] check {escape(text)}")
     not_run = f", {found.checks_not_run} not reached by their last run" if found.checks_not_run else ""
     out.print(f"{found.checks_passing} checks pass, {len(found.failing_checks)} fail{not_run}.")
+
+
+def _print_waiting(dirty: "Waiting", out: "Console") -> None:
+    from rich.markup import escape
+
+    from cai_assets.commands.waiting import SHOWN_DAYS, days_table, swept_words
+
+    if dirty.unknown is not None:
+        out.print(f"Whether days wait to be refreshed is not known: {escape(dirty.unknown)}.")
+        return
+    if dirty.days:
+        days = f"[yellow]{len(dirty.days):,} days wait to be refreshed[/yellow]"
+        out.print(f"{days}; {swept_words(dirty.last_sweep)}.")
+        out.print(days_table(dirty.days[:SHOWN_DAYS]))
+    else:
+        out.print(f"No day is known to wait to be refreshed; {swept_words(dirty.last_sweep)}.")
+    for name, count in dirty.without_day.items():
+        if count:
+            out.print(f"[yellow]{count:,} {name} of the source belong to no day.[/yellow]")
