@@ -22,7 +22,7 @@ from cai_assets.resources.nocodb import NocoDBSource
 from cai_assets.resources.source import CONVERSATIONS, MESSAGES, SourceError, SourceMissingError
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets.settings import Settings
-from cai_assets_tests.conftest import shared_data
+from cai_assets_tests.conftest import REPOSITORY, shared_data
 from cai_assets_tests.fixtures.sources import DAY, ODD_IDS, nocodb_settings, tricky_rows, write_tables
 
 NEXT = DAY + timedelta(days=1)
@@ -226,7 +226,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, tricky_fold
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", killed, str(tricky_folder)]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    ended = subprocess.run(command, env=environment, cwd=REPOSITORY, check=False)
+    assert ended.returncode == -signal.SIGKILL
     (base,) = tmp_path.iterdir()
     assert len(list(base.iterdir())) == 1
     monkeypatch.setattr(scratch, "GRACE_S", 0.0)
