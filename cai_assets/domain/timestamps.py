@@ -7,6 +7,9 @@ from typing import Any
 # ISO 8601 as NocoDB, exports and people write it: blank or T, a fraction of any length, an offset or none.
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?\s?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII)
 
+# NocoDB's own spelling, which nearly every value has; what it gives is in UTC already.
+_NOCODB = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\+00:00", re.ASCII)
+
 
 class TimestampError(ValueError):
     """The value is no instant; the message says what was expected and repeats at most 40 characters of it."""
@@ -32,6 +35,11 @@ def parse_timestamp(value: Any) -> datetime | None:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if not isinstance(value, str):
         raise TimestampError(f"{str(value)[:40]!r} is no ISO 8601 text")
+    if _NOCODB.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError as error:
+            raise TimestampError(f"{value!r} is no time that exists: {error}") from None
     text = value.strip()
     if not text:
         return None

@@ -4,8 +4,10 @@ The files are brought once, in the order of time, into a temporary DuckDB databa
 the messages of some conversations can be read without going through all files again, in bounded memory.
 """
 
+import contextlib
 import json
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ import pyarrow as pa
 
 from cai_assets.domain.timestamps import TimestampError, parse_timestamp, timestamp_or_none
 from cai_assets.resources.file_tables import FileSet, find_files, prepare, stage
+from cai_assets.resources.scratch import scratch_folder
 from cai_assets.resources.source import (
     CONVERSATIONS,
     MESSAGES,
@@ -70,7 +73,7 @@ class FilesSource:
         self._settings = settings
         self._folder = settings.source_dir
         self._lock = threading.Lock()
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary = contextlib.ExitStack()
         self._database: duckdb.DuckDBPyConnection | None = None
         self._staged: dict[str, FileSet] = {}
 
@@ -162,9 +165,7 @@ class FilesSource:
             if self._database is not None:
                 self._database.close()
                 self._database = None
-            if self._temporary is not None:
-                self._temporary.cleanup()
-                self._temporary = None
+            self._temporary.close()
             self._staged.clear()
 
     def _of_conversations(self, table: SourceTable, conversation_ids: Sequence[str]) -> RowStream:
@@ -190,8 +191,9 @@ class FilesSource:
                 raise SourceMissingError(f"SOURCE_DIR={self._folder} is no folder")
             files = find_files(self._folder, table)
             if self._database is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="cai-source-")
-                self._database = self._connect(Path(self._temporary.name))
+                # Not `tempfile`'s: those of killed processes would stay, as large as the export.
+                base = Path(tempfile.gettempdir()) / f"cai-source-{os.getuid()}"
+                self._database = self._connect(self._temporary.enter_context(scratch_folder(base)))
             staged = self._staged.get(table.name)
             if staged is None or staged.signature != files.signature:
                 field_map = self._settings.nocodb_field_map.get(table.name, {})

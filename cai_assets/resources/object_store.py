@@ -6,11 +6,9 @@ files of a table count is `storage`'s.
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
-import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,13 +19,11 @@ import pyarrow.fs as pafs
 from typing_extensions import override
 
 from cai_assets.failures import CaiError, PermanentError, TransientError
+from cai_assets.resources.scratch import scratch_folder
 from cai_assets.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
-
-# A spool folder younger than this is never swept: its owner may not have locked it yet.
-_SPOOL_GRACE_S = 60.0
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -157,19 +153,10 @@ class ObjectStore(ABC):
 
         Folders that a killed process left behind are removed too: their lock is free.
         """
-        base = self._spool_base()
-        with self.errors("making a folder for files on their way"):
-            base.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sweep(base)
-            folder = base / uuid.uuid4().hex
-            folder.mkdir(mode=0o700)
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            with self.errors("making a folder for files on their way"):
+                folder = stack.enter_context(scratch_folder(self._spool_base()))
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
 
 
 class LocalStore(ObjectStore):
@@ -317,23 +304,6 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sweep(base: Path) -> None:
-    for folder in base.iterdir():
-        try:
-            if time.time() - folder.stat().st_mtime < _SPOOL_GRACE_S:
-                continue
-            lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # its owner has just finished
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue  # its owner is alive
-        finally:
-            os.close(lock)
 
 
 def _free(path: Path) -> str:

@@ -3,20 +3,26 @@
 import csv
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cai_assets.domain.documents import parse_row
+from cai_assets.resources import scratch
 from cai_assets.resources.files import FilesSource
 from cai_assets.resources.nocodb import NocoDBSource
 from cai_assets.resources.source import CONVERSATIONS, MESSAGES, SourceError, SourceMissingError
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets.settings import Settings
-from cai_assets_tests.conftest import shared_data
+from cai_assets_tests.conftest import REPOSITORY, shared_data
 from cai_assets_tests.fixtures.sources import DAY, ODD_IDS, nocodb_settings, tricky_rows, write_tables
 
 NEXT = DAY + timedelta(days=1)
@@ -206,10 +212,36 @@ def test_nothing_is_left_behind(tmp_path, tricky_folder, opened, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     source = opened(tricky_folder, duckdb_memory_limit="500MB", processing_threads=1)
     assert list(source.messages(["first"]))
-    assert list(tmp_path.iterdir())
+    (base,) = tmp_path.iterdir()
+    assert list(base.iterdir())
     source.close()
-    assert not list(tmp_path.iterdir())
+    assert not list(base.iterdir())
     assert list(source.messages(["first"])), "a closed source opens again"
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, tricky_folder, opened, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed = (
+        "import os, sys; from cai_assets_tests.integration.test_files_source import die; die(sys.argv[1])"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", killed, str(tricky_folder)]
+    ended = subprocess.run(command, env=environment, cwd=REPOSITORY, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (base,) = tmp_path.iterdir()
+    assert len(list(base.iterdir())) == 1
+    monkeypatch.setattr(scratch, "GRACE_S", 0.0)
+    source = opened(tricky_folder)
+    assert list(source.messages(["first"]))
+    source.close()
+    assert not list(base.iterdir())
+
+
+def die(folder: str) -> None:
+    """End as a killed process does, with the source open; run in a process of its own."""
+    source = FilesSource(Settings(_env_file=None, source="files", source_dir=Path(folder)))
+    assert list(source.messages(["first"]))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def header(table):
