@@ -105,14 +105,13 @@ def _print(found: "Overview", out: "Console") -> None:
 def _print_waiting(dirty: "Waiting", out: "Console") -> None:
     from rich.markup import escape
 
-    from cai_assets.commands.waiting import SHOWN_DAYS, days_table, swept_words
+    from cai_assets.commands.waiting import SHOWN_DAYS, days_table, swept_words, waiting_words
 
     if dirty.unknown is not None:
         out.print(f"Whether days wait to be refreshed is not known: {escape(dirty.unknown)}.")
         return
     if dirty.days:
-        days = f"[yellow]{len(dirty.days):,} days wait to be refreshed[/yellow]"
-        out.print(f"{days}; {swept_words(dirty.last_sweep)}.")
+        out.print(f"[yellow]{waiting_words(len(dirty.days))}[/yellow]; {swept_words(dirty.last_sweep)}.")
         out.print(days_table(dirty.days[:SHOWN_DAYS]))
     else:
         out.print(f"No day is known to wait to be refreshed; {swept_words(dirty.last_sweep)}.")

@@ -72,7 +72,7 @@ def _sweep(settings: "Settings", contents: bool, out: "Console", *, quiet: bool)
 
 
 def _print(found: "Waiting", out: "Console") -> None:
-    from cai_assets.commands.waiting import SHOWN_DAYS, days_table
+    from cai_assets.commands.waiting import SHOWN_DAYS, days_table, waiting_words
 
     for name, count in found.without_day.items():
         if count:
@@ -80,7 +80,7 @@ def _print(found: "Waiting", out: "Console") -> None:
     if not found.days:
         out.print("Every day is up to date.")
         return
-    out.print(f"\n{len(found.days):,} days wait to be refreshed:")
+    out.print(f"\n{waiting_words(len(found.days))}:")
     out.print(days_table(found.days[:SHOWN_DAYS]))
     if len(found.days) > SHOWN_DAYS:
         out.print(f"… and {len(found.days) - SHOWN_DAYS:,} more")

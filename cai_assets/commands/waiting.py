@@ -55,9 +55,20 @@ def days_table(days: Iterable[DirtyDay]) -> Table:
         grid.add_column(heading, no_wrap=True)
     for one in days:
         rows = ", ".join(f"{count} {reason}" for reason, count in sorted(one.reasons.items()))
-        asked = f"{one.attempts} times, last {_time(one.requested_at)}" if one.attempts else "not yet"
+        asked = (
+            f"{_counted(one.attempts, 'time')}, last {_time(one.requested_at)}" if one.attempts else "not yet"
+        )
         grid.add_row(one.day, rows, _time(one.since), asked)
     return grid
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def waiting_words(days: int) -> str:
+    """How many days wait, in words."""
+    return f"{_counted(days, 'day')} {'waits' if days == 1 else 'wait'} to be refreshed"
 
 
 def _time(instant: datetime | None) -> str:
