@@ -11,11 +11,11 @@ the mark stays, and the day is refreshed once more, which costs a run and loses 
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pymongo import DeleteOne, UpdateOne
+from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
 from cai_assets.domain.changes import DirtyDay, Found, RefreshRequest
@@ -125,13 +125,6 @@ class DirtyDays:
                 if self._collection.delete_one({"_id": one["_id"], "mark": mark, **both}).deleted_count:
                     clean.append(one["_id"])
             return sorted(clean)
-
-    def forget(self, days: Iterable[str]) -> None:
-        """Take marks away that were made in error, as of days that are not kept."""
-        removals = [DeleteOne({"_id": day}) for day in days]
-        if removals:
-            with _Explained(self._store):
-                self._collection.bulk_write(removals, ordered=False)
 
     # -- asking for runs
 

@@ -127,6 +127,29 @@ def test_a_backfill_that_fails_says_which_step_and_ends_with_1(
     assert "materialise" in failing.stdout
 
 
+def test_a_sweep_marks_what_is_not_up_to_date_and_refreshes_it_where_asked(
+    demo: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    folder = demo[0]
+    made = status(folder)
+    first, last = made["first_day"], made["last_day"]
+    few = {"PARTITION_START_DATE": "2025-04-03"}  # two days of the sample; those before are not kept
+    swept = cai(folder, "sweep", "--json", **few)
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    found = json.loads(swept.stdout)
+    waiting = [day["day"] for day in found["days"]]
+    assert waiting == ["2025-04-03", "2025-04-04"]
+    assert not set(waiting) & {first, last}
+    assert all(day["reasons"].keys() == {"new"} for day in found["days"])
+    assert "is not known: the embedded database runs only with" in cai(folder, "status").stdout
+    refreshed = cai(folder, "sweep", "--refresh", **few)
+    assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
+    assert f"{len(waiting)} days wait to be refreshed" in refreshed.stdout
+    again = cai(folder, "sweep", **few)
+    assert "Every day is up to date." in again.stdout
+    assert again.returncode == 0
+
+
 def test_an_unknown_layer_is_named_with_those_there_are(
     demo: tuple[Path, "subprocess.CompletedProcess[str]"],
 ) -> None:
