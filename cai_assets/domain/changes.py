@@ -24,6 +24,8 @@ back."""
 
 FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(hours=6)
+TOGETHER = 2
+"""Attempts of a day in one run with its neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ def requests_for(
 ) -> list[RefreshRequest]:
     """The runs to ask for: one for each contiguous range of days whose time has come.
 
+    Days that two runs did not clear are asked for one by one, so that the one that fails holds up no other.
+
     Args:
         dirty: days that wait and are partitions.
         now: the time.
@@ -207,8 +211,10 @@ def requests_for(
         longest: most days of one run.
     """
     ready = {one.day: one for one in dirty if one.day not in busy and one.may_be_requested(now)}
+    stubborn = {day for day, one in ready.items() if one.attempts >= TOGETHER}
+    ranges = [*contiguous_ranges(ready.keys() - stubborn), *((day, day) for day in sorted(stubborn))]
     requests = []
-    for first, last in contiguous_ranges(ready):
+    for first, last in ranges:
         days = days_between(first, last)
         for start in range(0, len(days), longest):
             part = tuple(days[start : start + longest])

@@ -87,6 +87,15 @@ def test_one_run_for_each_contiguous_range_and_none_for_busy_days(
         assert gap or len(one.days) == longest, "neighbours are one run"
 
 
+def test_days_that_two_runs_did_not_clear_are_asked_for_one_by_one() -> None:
+    tried = [waits(day, requested_at=NOW, attempts=2) for day in DAYS[1:3]]
+    asked = requests_for(
+        [waits(DAYS[0]), *tried, waits(DAYS[3])], now=NOW + timedelta(days=1), busy=(), longest=31
+    )
+    assert [one.days for one in asked] == [(DAYS[0],), (DAYS[3],), (DAYS[1],), (DAYS[2],)]
+    assert [one.attempt for one in asked] == [1, 1, 3, 3]
+
+
 def test_the_same_changes_have_the_same_key_and_another_attempt_or_change_another() -> None:
     def key(*days: DirtyDay) -> str:
         (one,) = requests_for(days, now=NOW + timedelta(days=1), busy=(), longest=31)
