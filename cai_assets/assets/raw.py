@@ -19,6 +19,9 @@ from cai_assets.schemas import raw
 from cai_assets.settings import Settings
 
 ALL_READ = "every_source_row_was_read"
+# NOCODB_MAX_REQUESTS_PER_SECOND is kept by each process for itself, and the server counts all of a token's
+# requests together: runs read one after the other.
+SOURCE_POOL = "nocodb"
 
 nocodb_conversations, nocodb_messages = (
     dg.AssetSpec(
@@ -59,6 +62,7 @@ def _all_read(stream: RowStream, read: int) -> dg.AssetCheckResult:
     raw.CONVERSATIONS,
     deps=[nocodb_conversations],
     kinds={"nocodb", "deltalake"},
+    pool=SOURCE_POOL,
     check_specs=[dg.AssetCheckSpec(ALL_READ, asset=["raw", "conversations"], blocking=True)],
 )
 def raw_conversations(
@@ -82,6 +86,7 @@ def raw_conversations(
     raw.MESSAGES,
     deps=[nocodb_messages],
     kinds={"nocodb", "deltalake"},
+    pool=SOURCE_POOL,
     check_specs=[dg.AssetCheckSpec(ALL_READ, asset=["raw", "messages"], blocking=True)],
     ins={"conversations": dg.AssetIn(["raw", "conversations"])},
 )

@@ -118,13 +118,6 @@ class Found:
             self.reasons[day][reason] += 1
             self.versions[day].add(version)
 
-    def merge(self, other: "Found") -> None:
-        """Add what was found elsewhere."""
-        for day, reasons in other.reasons.items():
-            for reason, count in reasons.items():
-                self.reasons[day][reason] += count
-            self.versions[day] |= other.versions[day]
-
     def without(self, days: Iterable[str]) -> "Found":
         """The same without some days."""
         left_out = set(days)
@@ -132,9 +125,6 @@ class Found:
             {day: reasons for day, reasons in self.reasons.items() if day not in left_out},
             {day: versions for day, versions in self.versions.items() if day not in left_out},
         )
-
-    def __bool__(self) -> bool:
-        return bool(self.reasons)
 
 
 @dataclass(frozen=True)
