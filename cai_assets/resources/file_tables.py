@@ -100,7 +100,11 @@ def _format(path: Path) -> str:
 
 
 def stage(
-    database: duckdb.DuckDBPyConnection, files: FileSet, table: SourceTable, field_map: Mapping[str, str]
+    database: duckdb.DuckDBPyConnection,
+    files: FileSet,
+    table: SourceTable,
+    field_map: Mapping[str, str],
+    folder: Path,
 ) -> FileSet:
     """Make the table `table.name` of the database from the files, anew.
 
@@ -108,6 +112,13 @@ def stage(
     order of time and business ids. Further columns: `at_us` (own time, microseconds since 1970 UTC),
     `conversation_id`, `business_id`, `file`, `created_at` and `updated_at` (texts of the system columns),
     `own_created_at` and `own_updated_at` (texts of the row's own), `row` (JSON text).
+
+    Args:
+        database: a temporary one, made ready by `prepare`.
+        files: what to read.
+        table: what it is to become.
+        field_map: our column names to the files'.
+        folder: for temporary files.
 
     Returns:
         The files with `mapped` and `system` filled.
@@ -117,7 +128,7 @@ def stage(
         SourceMissingError: a required column does not exist.
     """
     try:
-        relation, types = _relation(database, files)
+        relation, types = _relation(database, files, folder)
         mapped = map_columns(table, field_map, list(types), files.origin)
         system = tuple(name for name in SYSTEM_COLUMNS if name in types)
         files = replace(files, mapped=mapped, system=system)
@@ -157,10 +168,18 @@ def _list(paths: Sequence[Path]) -> str:
     return "[" + ", ".join(_literal(str(path)) for path in paths) + "]"
 
 
-def _relation(database: duckdb.DuckDBPyConnection, files: FileSet) -> tuple[str, dict[str, str]]:
+def _relation(
+    database: duckdb.DuckDBPyConnection, files: FileSet, folder: Path
+) -> tuple[str, dict[str, str]]:
     """A query over all files with their path in `__file`, and their columns with DuckDB's types."""
     if files.format == "jsonl":
-        return _json_relation(database, files)
+        try:
+            return _json_relation(database, files.paths)
+        except duckdb.InvalidInputException:
+            if _first_bad_json(files):
+                raise
+            # JSON all the same: DuckDB refuses half characters, which the documents are to judge by row.
+            return _json_relation(database, mark_half_characters(files.paths, folder))
     if files.format == "csv":
         relation = " union all by name ".join(_csv_select(path) for path in files.paths)
     else:
@@ -194,9 +213,9 @@ def _csv_select(path: Path) -> str:
     )
 
 
-def _json_relation(database: duckdb.DuckDBPyConnection, files: FileSet) -> tuple[str, dict[str, str]]:
+def _json_relation(database: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> tuple[str, dict[str, str]]:
     relation = (
-        f"select json, filename as __file from read_ndjson_objects({_list(files.paths)}, filename = true, "  # noqa: S608
+        f"select json, filename as __file from read_ndjson_objects({_list(paths)}, filename = true, "  # noqa: S608
         f"maximum_object_size = {LONGEST_ROW_BYTES})"
     )
     other = database.execute(
@@ -312,6 +331,43 @@ def _explained(error: duckdb.Error, files: FileSet) -> SourceError:
     else:
         what = message.splitlines()[0]
     return SourceError(f"cannot read {place}: {what.strip()[:300]}")
+
+
+# Noncharacters, which Unicode keeps for such use, around the four digits of the half.
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+_MARK = re.compile("\ufdd0([0-9a-fA-F]{4})\ufdd1")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def mark_half_characters(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Copies of JSONL files in which escapes of half characters are marks; `unmarked` reads them back."""
+    marked = []
+    for number, path in enumerate(paths):
+        opener = gzip.open if path.name.lower().endswith(".gz") else open
+        marked.append(folder / f"marked-{number}-{path.name.removesuffix('.gz')}")
+        with (
+            opener(path, "rt", encoding="utf-8-sig") as lines,
+            marked[-1].open("w", encoding="utf-8") as copy,
+        ):
+            for line in lines:
+                copy.write(_ESCAPE.sub(_mark, line))
+    return marked
+
+
+def _mark(escape: re.Match[str]) -> str:
+    return f"\ufdd0{escape[1]}\ufdd1" if escape[1] else escape[0]
+
+
+def marked(text: str) -> str:
+    """A text as it stands in marked files: half characters, which DuckDB cannot hold, as marks."""
+    return _SURROGATE.sub(lambda half: f"\ufdd0{ord(half[0]):04x}\ufdd1", text)
+
+
+def unmarked(row: str) -> str:
+    """JSON text with marks as escapes again."""
+    return _MARK.sub(r"\\u\1", row) if "\ufdd0" in row else row
 
 
 def _first_bad_json(files: FileSet) -> str:

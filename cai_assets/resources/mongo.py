@@ -256,7 +256,7 @@ class MongoStore:
 
         call_with_retries(self._max_retries, self._retry_delay, once)
 
-    def run_batch(self, body: Any, report: WriteReport | None = None) -> Any:
+    def run_batch(self, body: Any, report: WriteReport | None = None, *, transactions: bool = True) -> Any:
         """Run `body(session)` as one transaction, and again on failures that can pass.
 
         Where the server has no transactions, session is None.
@@ -264,6 +264,7 @@ class MongoStore:
         Args:
             body: does the writing; it may run several times.
             report: gets the counts of what `body` returns (a bulk result), once, after it is committed.
+            transactions: False for a batch that is too large for one.
 
         Raises:
             TransientError: it did not come to an end within the retries.
@@ -274,7 +275,7 @@ class MongoStore:
         def once() -> Any:
             try:
                 with pymongo.timeout(BATCH_TIMEOUT_S):
-                    if not self.transactions:
+                    if not (self.transactions and transactions):
                         return body(None)
                     with self.client.start_session() as session:
                         return session.with_transaction(body)

@@ -135,11 +135,18 @@ class _Replacing:
             versions[version.id].append(version)
         known = {document["_id"]: document for document in self._stored_of_partition()}
         ids = sorted({*versions, *known})
+        large = {key for key in versions if sum(len(one.row) for one in versions[key]) > _LARGE_LETTERS}
+        usual = [key for key in ids if key not in large]
         size = self.store.batch_size
-        chunks = [ids[start : start + size] for start in range(0, len(ids), size)]
+        chunks = [usual[start : start + size] for start in range(0, len(usual), size)]
+        chunks += [[key] for key in sorted(large)]
         counts = WriteCounts(rows=len(self.part.versions) + len(self.part.rejects))
         for decisions, rejects in self.store.parallel(
-            lambda chunk: self._write_chunk({key: versions.get(key, []) for key in chunk}, known),
+            lambda chunk: self._write_chunk(
+                {key: versions.get(key, []) for key in chunk},
+                known,
+                transactions=self.store.transactions and large.isdisjoint(chunk),
+            ),
             chunks,
             WRITERS,
         ):
@@ -181,7 +188,7 @@ class _Replacing:
     # -- writing
 
     def _write_chunk(
-        self, versions: dict[str, list[Version]], known: Mapping[str, Document]
+        self, versions: dict[str, list[Version]], known: Mapping[str, Document], *, transactions: bool
     ) -> tuple[dict[str, Decision], list[Reject]]:
         rejects: list[Reject] = []
         first: dict[str, Decision] = {}
@@ -194,11 +201,11 @@ class _Replacing:
             operations = {
                 key: operation
                 for key, decision in decisions.items()
-                if (operation := self._operation(key, decision, stored.get(key))) is not None
+                if (operation := self._operation(key, decision, stored.get(key), transactions)) is not None
             }
             done = {key for key in first if decisions.get(key) is first[key]}
             operations = {key: operation for key, operation in operations.items() if key not in done}
-            refused = self._write(operations, stored)
+            refused = self._write(operations, stored, transactions)
             if refused is None:
                 return decisions, rejects
             for key, reason in refused.items():
@@ -208,7 +215,7 @@ class _Replacing:
                 version = max(versions[key], key=lambda one: one.rank)
                 versions[key].remove(version)
                 rejects.append(_rejected(version, reason))
-            if not self.store.transactions:
+            if not transactions:
                 first.update({key: decision for key, decision in decisions.items() if key not in refused})
             stored = self._stored(list(versions))
         raise TransientError(
@@ -223,7 +230,9 @@ class _Replacing:
             and stored["changed_at"] == self.stamps.now
         )
 
-    def _operation(self, key: str, decision: Decision, stored: Document | None) -> Operation | None:
+    def _operation(
+        self, key: str, decision: Decision, stored: Document | None, transactions: bool
+    ) -> Operation | None:
         """The write that carries a decision out.
 
         Without transactions it is bound to the revision it was decided on; inside one `_check_revisions` does
@@ -255,11 +264,11 @@ class _Replacing:
         else:
             gone["superseded"] = ""
         update = {"$set": values, **({"$unset": gone} if gone else {})}
-        guard = {} if self.store.transactions else {"revision": stored["revision"]}
+        guard = {} if transactions else {"revision": stored["revision"]}
         return UpdateOne({"_id": key, **guard}, update)
 
     def _write(
-        self, operations: Mapping[str, Operation], stored: Mapping[str, Document]
+        self, operations: Mapping[str, Operation], stored: Mapping[str, Document], transactions: bool
     ) -> dict[str, str] | None:
         """Write them all, or say what to do again.
 
@@ -281,7 +290,7 @@ class _Replacing:
                 raise _ChangedMeanwhileError
 
         try:
-            self.store.run_batch(body)
+            self.store.run_batch(body, transactions=transactions)
         except _ChangedMeanwhileError:
             return {}
         except BulkWriteError as error:
@@ -332,6 +341,9 @@ class _Replacing:
         self.store.write("quarantine", operations).raise_failures()
 
 
+# A transaction of one document of 15 MB does not come to an end in the embedded server's cache of 256 MB; one
+# of 12 MB does, and without transaction any that MongoDB can hold.
+_LARGE_LETTERS = 4_000_000
 _LARGEST_ROW = 15 * 1024 * 1024
 _KEPT_OF_LARGE = 1024 * 1024
 
