@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 10
 """Rounds of reading and deciding again, before two runs that write the same ids are called a conflict."""
-WRITERS = 2
-"""Batches of documents under way at once: one is written while the next is encoded. More only cost: the
-embedded server's time for a document is 19 µs with one writer, 21 with two and 28 with eight, and eight
-transactions of 5000 documents did not come to an end in ten minutes."""
 _DUPLICATE_KEY = 11000
 _DERIVED = ("language_detected", "language_confidence")
 """What enrichment wrote about a text; a changed text loses it."""
@@ -148,7 +144,6 @@ class _Replacing:
                 transactions=self.store.transactions and large.isdisjoint(chunk),
             ),
             chunks,
-            WRITERS,
         ):
             self._count(decisions.values(), counts)
             self.rejects += rejects
