@@ -17,7 +17,9 @@ SECOND = timedelta(seconds=1)
 
 # What either grammar gives a meaning to. A backslash is a letter like any other in both.
 _STRUCTURAL = re.compile(r"""[()'",~\x00-\x1f]""")
-_NOT_FOR_LIKE = re.compile(r"""[()'",~%\\\x00-\x1f]""")
+_NOT_FOR_LIKE = re.compile(r"""[()'",~%\\\x00-\x1f\ud800-\udfff]""")
+# Half of a character: JSON can hold it, an address cannot.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORTEST_PART = 3
 
 
@@ -145,12 +147,13 @@ def in_no_filter(ids: Iterable[str], *, plain_column: bool = True) -> list[str]:
 
 
 def _form(one: str, plain_column: bool) -> Literal["in", "quoted", "eq", "like"] | None:
-    if is_plain(one):
-        return "in" if plain_column else "quoted"
-    if can_be_quoted(one):
-        return "quoted"
-    if plain_column and stands_alone(one):
-        return "eq"
+    if not _SURROGATE.search(one):
+        if is_plain(one):
+            return "in" if plain_column else "quoted"
+        if can_be_quoted(one):
+            return "quoted"
+        if plain_column and stands_alone(one):
+            return "eq"
     # Fewer letters would select a good part of the table.
     return "like" if len(longest_plain_part(one)) >= _SHORTEST_PART else None
 

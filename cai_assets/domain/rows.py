@@ -13,6 +13,8 @@ from cai_assets.domain.days import day_of
 from cai_assets.domain.timestamps import timestamp_or_none
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Noncharacters, which Unicode keeps for such use, around the four digits of the half.
+_MARK = re.compile("\ufdd0([0-9a-f]{4})\ufdd1")
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _encode_ascii = json.JSONEncoder(default=str).encode
@@ -36,12 +38,18 @@ def start_day(values: Mapping[str, Any], zone: ZoneInfo) -> str | None:
 
 
 def conversation_of(values: Mapping[str, Any]) -> str | None:
-    """The conversation that a row is of or belongs to, as text; None where it names none.
-
-    None also for a text with half a character (a lone surrogate): no filter and no document can hold it.
-    """
+    """The conversation that a row is of or belongs to, as text; None where it names none."""
     value = values.get("conversation_id")
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         return None
-    text = str(value)
-    return None if _SURROGATE.search(text) else text
+    return str(value)
+
+
+def marked(text: str) -> str:
+    """A text that every store can hold: half characters, which are no UTF-8, stand as marks."""
+    return _SURROGATE.sub(lambda half: f"\ufdd0{ord(half[0]):04x}\ufdd1", text)
+
+
+def unmarked(row: str) -> str:
+    """JSON text with marks as escapes again."""
+    return _MARK.sub(r"\\u\1", row) if "\ufdd0" in row else row

@@ -19,7 +19,7 @@ from pymongo.errors import PyMongoError
 from cai_assets.domain.changes import Found, KnownRow, SeenRow, differences
 from cai_assets.domain.documents import SourceTableName, parse_row, source_updated_us
 from cai_assets.domain.parsing import microseconds
-from cai_assets.domain.rows import conversation_of, row_text, start_day
+from cai_assets.domain.rows import conversation_of, marked, row_text, start_day
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.mongo_documents import KEPT_OF_LARGE, LARGEST_ROW
 from cai_assets.resources.mongo_writes import Document, Operation
@@ -118,7 +118,8 @@ class Comparison:
         """
         wanted = sorted(set(ids))
         days: dict[str, set[str]] = defaultdict(set)
-        for part in _parts(wanted, self._store.batch_size):
+        # No document has half a character in its id.
+        for part in _parts([one for one in wanted if marked(one) == one], self._store.batch_size):
             for one in self._find(
                 "conversations", {"_id": {"$in": part}}, "partition", "deleted_at", "superseded"
             ):
@@ -158,7 +159,7 @@ class Comparison:
         if table is CONVERSATIONS:
             # Their messages have a home now: the conversation's day is dirty, and reading it brings them.
             ids = {conversation_of(row.values) for row in rows if _key(table, row.id) not in kept}
-            for part in _parts(sorted(one for one in ids if one), 1000):
+            for part in _parts(sorted(marked(one) for one in ids if one), 1000):
                 orphans = {"table": MESSAGES.name, "conversation_id": {"$in": part}}
                 gone |= {one["_id"] for one in known.find(orphans, {"_id": 1})}
         operations += [DeleteOne({"_id": key}) for key in sorted(gone)]
@@ -273,11 +274,12 @@ def _quarantined(entry: Document) -> KnownRow:
 
 def _kept(table: SourceTable, row: SourceRow, seen: SeenRow) -> Document:
     reason = WITHOUT_START if table is CONVERSATIONS else WITHOUT_CONVERSATION
+    owner = conversation_of(row.values)
     entry: Document = {
         "_id": _key(table, row.id),
         "table": table.name,
         "source_id": row.id,
-        "conversation_id": conversation_of(row.values),
+        "conversation_id": None if owner is None else marked(owner),
         "source_updated_us": seen.updated_us,
         "reason": reason,
         "row": seen.row,

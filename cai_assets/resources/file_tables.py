@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from cai_assets.domain.rows import marked
 from cai_assets.domain.timestamps import timestamp_or_none
 from cai_assets.resources.source import SourceError, SourceMissingError, SourceTable, map_columns
 
@@ -100,7 +101,11 @@ def _format(path: Path) -> str:
 
 
 def stage(
-    database: duckdb.DuckDBPyConnection, files: FileSet, table: SourceTable, field_map: Mapping[str, str]
+    database: duckdb.DuckDBPyConnection,
+    files: FileSet,
+    table: SourceTable,
+    field_map: Mapping[str, str],
+    folder: Path,
 ) -> FileSet:
     """Make the table `table.name` of the database from the files, anew.
 
@@ -108,6 +113,13 @@ def stage(
     order of time and business ids. Further columns: `at_us` (own time, microseconds since 1970 UTC),
     `conversation_id`, `business_id`, `file`, `created_at` and `updated_at` (texts of the system columns),
     `own_created_at` and `own_updated_at` (texts of the row's own), `row` (JSON text).
+
+    Args:
+        database: a temporary one, made ready by `prepare`.
+        files: what to read.
+        table: what it is to become.
+        field_map: our column names to the files'.
+        folder: for temporary files.
 
     Returns:
         The files with `mapped` and `system` filled.
@@ -117,7 +129,7 @@ def stage(
         SourceMissingError: a required column does not exist.
     """
     try:
-        relation, types = _relation(database, files)
+        relation, types = _relation(database, files, folder)
         mapped = map_columns(table, field_map, list(types), files.origin)
         system = tuple(name for name in SYSTEM_COLUMNS if name in types)
         files = replace(files, mapped=mapped, system=system)
@@ -157,10 +169,18 @@ def _list(paths: Sequence[Path]) -> str:
     return "[" + ", ".join(_literal(str(path)) for path in paths) + "]"
 
 
-def _relation(database: duckdb.DuckDBPyConnection, files: FileSet) -> tuple[str, dict[str, str]]:
+def _relation(
+    database: duckdb.DuckDBPyConnection, files: FileSet, folder: Path
+) -> tuple[str, dict[str, str]]:
     """A query over all files with their path in `__file`, and their columns with DuckDB's types."""
     if files.format == "jsonl":
-        return _json_relation(database, files)
+        try:
+            return _json_relation(database, files.paths)
+        except duckdb.InvalidInputException:
+            if _first_bad_json(files):
+                raise
+            # JSON all the same: DuckDB refuses half characters, which the documents are to judge by row.
+            return _json_relation(database, mark_half_characters(files.paths, folder))
     if files.format == "csv":
         relation = " union all by name ".join(_csv_select(path) for path in files.paths)
     else:
@@ -194,9 +214,9 @@ def _csv_select(path: Path) -> str:
     )
 
 
-def _json_relation(database: duckdb.DuckDBPyConnection, files: FileSet) -> tuple[str, dict[str, str]]:
+def _json_relation(database: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> tuple[str, dict[str, str]]:
     relation = (
-        f"select json, filename as __file from read_ndjson_objects({_list(files.paths)}, filename = true, "  # noqa: S608
+        f"select json, filename as __file from read_ndjson_objects({_list(paths)}, filename = true, "  # noqa: S608
         f"maximum_object_size = {LONGEST_ROW_BYTES})"
     )
     other = database.execute(
@@ -312,6 +332,30 @@ def _explained(error: duckdb.Error, files: FileSet) -> SourceError:
     else:
         what = message.splitlines()[0]
     return SourceError(f"cannot read {place}: {what.strip()[:300]}")
+
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+
+
+def mark_half_characters(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Copies of JSONL files in which escapes of half characters are marks; see `domain.rows`."""
+    copies = []
+    for number, path in enumerate(paths):
+        opener = gzip.open if path.name.lower().endswith(".gz") else open
+        copies.append(folder / f"marked-{number}-{path.name.removesuffix('.gz')}")
+        with (
+            opener(path, "rt", encoding="utf-8-sig") as lines,
+            copies[-1].open("w", encoding="utf-8") as copy,
+        ):
+            for line in lines:
+                copy.write(_ESCAPE.sub(_mark, line))
+    return copies
+
+
+def _mark(escape: re.Match[str]) -> str:
+    return marked(chr(int(escape[1], 16))) if escape[1] else escape[0]
 
 
 def _first_bad_json(files: FileSet) -> str:

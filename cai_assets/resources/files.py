@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from cai_assets.domain.rows import marked, unmarked
 from cai_assets.domain.timestamps import TimestampError, parse_timestamp, timestamp_or_none
 from cai_assets.resources.file_tables import FileSet, find_files, prepare, stage
 from cai_assets.resources.scratch import scratch_folder
@@ -74,6 +75,7 @@ class FilesSource:
         self._folder = settings.source_dir
         self._lock = threading.Lock()
         self._temporary = contextlib.ExitStack()
+        self._scratch = Path()
         self._database: duckdb.DuckDBPyConnection | None = None
         self._staged: dict[str, FileSet] = {}
 
@@ -170,7 +172,7 @@ class FilesSource:
 
     def _of_conversations(self, table: SourceTable, conversation_ids: Sequence[str]) -> RowStream:
         ids = pa.table(
-            {"id": pa.array(sorted({one for one in conversation_ids if one.strip()}), pa.string())}
+            {"id": pa.array(sorted({marked(one) for one in conversation_ids if one.strip()}), pa.string())}
         )
         chosen = "conversation_id in (select id from wanted_ids)"
         return RowStream(lambda stream: self._rows(table, chosen, [], ids, stream))
@@ -193,12 +195,13 @@ class FilesSource:
             if self._database is None:
                 # Not `tempfile`'s: those of killed processes would stay, as large as the export.
                 base = Path(tempfile.gettempdir()) / f"cai-source-{os.getuid()}"
-                self._database = self._connect(self._temporary.enter_context(scratch_folder(base)))
+                self._scratch = self._temporary.enter_context(scratch_folder(base))
+                self._database = self._connect(self._scratch)
             staged = self._staged.get(table.name)
             if staged is None or staged.signature != files.signature:
                 field_map = self._settings.nocodb_field_map.get(table.name, {})
                 self._staged.pop(table.name, None)
-                files = stage(self._database, files, table, field_map)
+                files = stage(self._database, files, table, field_map, self._scratch)
                 self._staged[table.name] = files
             return self._staged[table.name], self._database.cursor()
 
@@ -254,7 +257,7 @@ def _source_row(
             instants.append(parse_timestamp(value) if column in files.system else timestamp_or_none(own))
         except TimestampError as error:
             raise SourceError(f"{file}, row {number} of {table.name}: {column}: {error}") from None
-    values = json.loads(row)
+    values = json.loads(unmarked(row))
     if files.verbatim:
         values = {ours: values.get(theirs) for ours, theirs in files.mapped.items()}
     return SourceRow(number, instants[0], instants[1], values)

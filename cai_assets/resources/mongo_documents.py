@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 10
 """Rounds of reading and deciding again, before two runs that write the same ids are called a conflict."""
-WRITERS = 2
-"""Batches of documents under way at once: one is written while the next is encoded. More only cost: the
-embedded server's time for a document is 19 µs with one writer, 21 with two and 28 with eight, and eight
-transactions of 5000 documents did not come to an end in ten minutes."""
 _DUPLICATE_KEY = 11000
 _DERIVED = ("language_detected", "language_confidence")
 """What enrichment wrote about a text; a changed text loses it."""
@@ -135,13 +131,19 @@ class _Replacing:
             versions[version.id].append(version)
         known = {document["_id"]: document for document in self._stored_of_partition()}
         ids = sorted({*versions, *known})
+        large = {key for key in versions if sum(len(one.row) for one in versions[key]) > _LARGE_LETTERS}
+        usual = [key for key in ids if key not in large]
         size = self.store.batch_size
-        chunks = [ids[start : start + size] for start in range(0, len(ids), size)]
+        chunks = [usual[start : start + size] for start in range(0, len(usual), size)]
+        chunks += [[key] for key in sorted(large)]
         counts = WriteCounts(rows=len(self.part.versions) + len(self.part.rejects))
         for decisions, rejects in self.store.parallel(
-            lambda chunk: self._write_chunk({key: versions.get(key, []) for key in chunk}, known),
+            lambda chunk: self._write_chunk(
+                {key: versions.get(key, []) for key in chunk},
+                known,
+                transactions=self.store.transactions and large.isdisjoint(chunk),
+            ),
             chunks,
-            WRITERS,
         ):
             self._count(decisions.values(), counts)
             self.rejects += rejects
@@ -181,7 +183,7 @@ class _Replacing:
     # -- writing
 
     def _write_chunk(
-        self, versions: dict[str, list[Version]], known: Mapping[str, Document]
+        self, versions: dict[str, list[Version]], known: Mapping[str, Document], *, transactions: bool
     ) -> tuple[dict[str, Decision], list[Reject]]:
         rejects: list[Reject] = []
         first: dict[str, Decision] = {}
@@ -194,11 +196,11 @@ class _Replacing:
             operations = {
                 key: operation
                 for key, decision in decisions.items()
-                if (operation := self._operation(key, decision, stored.get(key))) is not None
+                if (operation := self._operation(key, decision, stored.get(key), transactions)) is not None
             }
             done = {key for key in first if decisions.get(key) is first[key]}
             operations = {key: operation for key, operation in operations.items() if key not in done}
-            refused = self._write(operations, stored)
+            refused = self._write(operations, stored, transactions)
             if refused is None:
                 return decisions, rejects
             for key, reason in refused.items():
@@ -208,7 +210,7 @@ class _Replacing:
                 version = max(versions[key], key=lambda one: one.rank)
                 versions[key].remove(version)
                 rejects.append(_rejected(version, reason))
-            if not self.store.transactions:
+            if not transactions:
                 first.update({key: decision for key, decision in decisions.items() if key not in refused})
             stored = self._stored(list(versions))
         raise TransientError(
@@ -223,7 +225,9 @@ class _Replacing:
             and stored["changed_at"] == self.stamps.now
         )
 
-    def _operation(self, key: str, decision: Decision, stored: Document | None) -> Operation | None:
+    def _operation(
+        self, key: str, decision: Decision, stored: Document | None, transactions: bool
+    ) -> Operation | None:
         """The write that carries a decision out.
 
         Without transactions it is bound to the revision it was decided on; inside one `_check_revisions` does
@@ -255,11 +259,11 @@ class _Replacing:
         else:
             gone["superseded"] = ""
         update = {"$set": values, **({"$unset": gone} if gone else {})}
-        guard = {} if self.store.transactions else {"revision": stored["revision"]}
+        guard = {} if transactions else {"revision": stored["revision"]}
         return UpdateOne({"_id": key, **guard}, update)
 
     def _write(
-        self, operations: Mapping[str, Operation], stored: Mapping[str, Document]
+        self, operations: Mapping[str, Operation], stored: Mapping[str, Document], transactions: bool
     ) -> dict[str, str] | None:
         """Write them all, or say what to do again.
 
@@ -281,7 +285,7 @@ class _Replacing:
                 raise _ChangedMeanwhileError
 
         try:
-            self.store.run_batch(body)
+            self.store.run_batch(body, transactions=transactions)
         except _ChangedMeanwhileError:
             return {}
         except BulkWriteError as error:
@@ -332,6 +336,9 @@ class _Replacing:
         self.store.write("quarantine", operations).raise_failures()
 
 
+# A transaction of one document of 15 MB does not come to an end in the embedded server's cache of 256 MB; one
+# of 12 MB does, and without transaction any that MongoDB can hold.
+_LARGE_LETTERS = 4_000_000
 LARGEST_ROW = 15 * 1024 * 1024
 KEPT_OF_LARGE = 1024 * 1024
 

@@ -10,7 +10,7 @@ from itertools import repeat
 
 import pyarrow as pa
 
-from cai_assets.domain.rows import row_text
+from cai_assets.domain.rows import conversation_of, row_text
 from cai_assets.resources.partition_spool import BATCH_BYTES, PartitionSpool
 from cai_assets.resources.source import SourceRow
 from cai_assets.schemas.base import Table
@@ -50,10 +50,9 @@ def conversation_days(batches: Iterable[pa.RecordBatch]) -> dict[str, tuple[str,
         for day, row in zip(
             batch.column("partition").to_pylist(), batch.column("row").to_pylist(), strict=True
         ):
-            conversation_id = json.loads(row).get("conversation_id")
-            if not isinstance(conversation_id, str | int) or conversation_id == "":
+            key = conversation_of(json.loads(row))
+            if key is None:
                 continue
-            key = str(conversation_id)
             known = days.setdefault(key, alone.setdefault(day, (day,)))
             if day not in known:
                 days[key] = (*known, day)

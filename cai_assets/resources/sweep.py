@@ -19,7 +19,7 @@ import pyarrow as pa
 from pymongo.errors import PyMongoError
 
 from cai_assets.domain.changes import Found
-from cai_assets.domain.rows import conversation_of, start_day
+from cai_assets.domain.rows import conversation_of, marked, start_day
 from cai_assets.resources.changes import Comparison, Looked, documented_rows, written_us
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.source import CONVERSATIONS, TABLES, Source, SourceRow, SourceTable
@@ -132,7 +132,8 @@ def _scanned(
 
 def _described(table: SourceTable, row: SourceRow, zone: ZoneInfo) -> tuple[Any, ...]:
     day = start_day(row.values, zone) if table is CONVERSATIONS else None
-    return (table.name, row.id, conversation_of(row.values), day, written_us(row))
+    owner = conversation_of(row.values)
+    return (table.name, row.id, None if owner is None else marked(owner), day, written_us(row))
 
 
 def _known(store: MongoStore, table: SourceTable) -> Iterator[tuple[Any, ...]]:

@@ -43,7 +43,10 @@ def _error(status: int, code: str, message: str) -> _RefusedError:
 
 
 def _json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # Node writes half characters as escapes
+        content = json.dumps(body, separators=(",", ":")).encode()
     return Response(content, status, headers, media_type="application/json; charset=utf-8")
 
 

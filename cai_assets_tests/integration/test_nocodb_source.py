@@ -1,5 +1,6 @@
 """Every row of a window and of its conversations comes once, counted by the server, over real connections."""
 
+import json
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.parquet as pq
 import pytest
 
+from cai_assets.domain.documents import parse_row
 from cai_assets.domain.nocodb_filters import in_no_filter
 from cai_assets.resources.nocodb import NocoDBSource
 from cai_assets.resources.source import SourceAccessError, SourceError, SourceMissingError
@@ -121,6 +123,20 @@ def test_a_scan_moves_over_gaps_in_the_ids(many_folder, opened, through):
             assert Counter(ids_of(stream)) == {"c000": 12, "c059": 12}
             assert stream.source_rows == 24
             assert stream.requests < 15  # not the 72 windows of ten
+
+
+def test_both_dialects_spell_values_differently_and_give_equal_documents(tricky_folder, opened):
+    typed = {}
+    for dialect in ("postgres", "sqlite"):
+        with SandboxProcess.start(tricky_folder, dialect=dialect) as sandbox:
+            source = opened(sandbox)
+            rows = {"conversations": list(source.conversations(DAY, NEXT))}
+            rows["messages"] = list(source.messages(ids_of(rows["conversations"])))
+        typed[dialect] = {
+            (name, row.id): parse_row(name, json.dumps(row.values)) for name in rows for row in rows[name]
+        }
+    assert typed["postgres"] == typed["sqlite"]
+    assert len(typed["sqlite"]) == 3 * (2 + len(ODD_IDS))
 
 
 def test_an_empty_window_and_no_ids_give_nothing(tricky, opened):
