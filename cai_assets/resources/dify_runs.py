@@ -117,6 +117,8 @@ def log_page(
     user: str | None = None,
     keyword: str | None = None,
     status: Literal["succeeded", "failed", "stopped"] | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
     page: int = 1,
     limit: int = 20,
 ) -> tuple[list[LogEntry], int]:
@@ -125,6 +127,8 @@ def log_page(
         "created_by_end_user_session_id": user,
         "keyword": keyword,
         "status": status,
+        "created_at__after": None if created_after is None else created_after.isoformat(),
+        "created_at__before": None if created_before is None else created_before.isoformat(),
         "page": page,
         "limit": limit,
     }
