@@ -53,7 +53,7 @@ _CUTS = ("cut_before", "cut_after", "cut_late")
 
 
 class Dify:
-    """The Dify service: an ASGI application with two published workflows, told apart by their API keys."""
+    """The Dify service: an ASGI application with three published workflows, told apart by their API keys."""
 
     def __init__(self, parallel: pa.Table, faults: Faults, config: SandboxConfig) -> None:
         translator = Translator(parallel)

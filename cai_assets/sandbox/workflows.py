@@ -1,4 +1,4 @@
-"""The sandbox's two Dify apps, a run of one, and the event frames of a run.
+"""The sandbox's Dify apps, a run of one, and the event frames of a run.
 
 What Dify's worker does: inputs in, events out. HTTP, keys and faults are dify.py's. Fields and their
 order are those of Dify 1.14.2's recorded streams.

@@ -3,15 +3,17 @@
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.compute as pc
 import pytest
 
-from cai_assets.domain.categories import load_taxonomy
+from cai_assets.domain.categories import Taxonomy, load_taxonomy
 from cai_assets.failures import PermanentError
 from cai_assets.resources import dify_errors as errors
 from cai_assets.resources.enrichment import categorise_partitions, decide_by_person, translate_partitions
+from cai_assets.resources.enrichment_categories import Categories
 from cai_assets.resources.enrichment_summary import EnrichmentSummary
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.settings import Settings
@@ -130,6 +132,24 @@ def test_persons_decision_stays(two: MongoStore) -> None:
         decide_by_person(two, Settings(), "c1", "nonsense", "anna")
     with pytest.raises(PermanentError, match="no live conversation"):
         decide_by_person(two, Settings(), "c9", "refund", "anna")
+
+
+def test_persons_decision_outlives_the_taxonomy_as_long_as_its_category_does(two: MongoStore) -> None:
+    decide_by_person(two, Settings(), "c1", "refund", "anna")
+    taxonomy = load_taxonomy()
+    newer = replace(taxonomy, version="99")
+    dify = FakeDify()
+    options = {"run_id": "r", "log": LOG, "client": dify}
+    Categories(two, Settings(), taxonomy=newer, **options).run([DAY])
+    assert not dify.calls
+    documents = {one["_id"]: one for one in stored(two, "categories")}
+    assert (documents["c1|99"]["source"], documents["c1|99"]["category"]) == ("human", "refund")
+    without = Taxonomy("100", tuple(one for one in taxonomy.categories if one.name != "refund"))
+    Categories(two, Settings(), taxonomy=without, **options).run([DAY])
+    assert len(dify.calls) == 1
+    documents = {one["_id"]: one for one in stored(two, "categories")}
+    assert documents["c1|100"]["source"] == "llm"
+    assert documents["c1|99"]["source"] == "human"
 
 
 def test_person_who_decides_while_the_workflow_thinks_is_not_overruled(two: MongoStore) -> None:
