@@ -1,12 +1,7 @@
 """The enrichment against the sandbox's Dify over HTTP: with faults, with kills, with real conversations."""
 
 import logging
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,72 +138,6 @@ def test_unreachable_dify_is_told_clearly(waiting: MongoStore, sandbox: SandboxP
     with pytest.raises(Exception, match="check the DIFY_") as refused:
         translate_partitions(waiting, [DAY], wrong, "r", LOG)
     assert "app-wrong" not in str(refused.value)
-
-
-# Imports once and forks for each run, as the imports take longer than the runs.
-WORKER = """
-import logging, os, sys
-from cai_assets.resources.enrichment import translate_partitions
-from cai_assets.resources.mongo import MongoStore
-from cai_assets.settings import Settings
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        with MongoStore.from_settings(Settings()) as mongo:
-            translate_partitions(mongo, [sys.argv[1]], Settings(), line.strip(), logging.getLogger("w"))
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-
-
-def test_killed_runs_ask_for_no_acknowledged_answer_again(
-    waiting: MongoStore, mongo_uri: str, mongo_database: str, sandbox: SandboxProcess
-) -> None:
-    own = {"MONGODB_URI": mongo_uri, "MONGODB_DATABASE": mongo_database, "IO_THREADS": "2"}
-    variables = {**os.environ, **environment(sandbox), **own}
-
-    def remembered() -> dict[str, str]:
-        return {one["_id"]: one["workflow_run_id"] for one in waiting.collection("translation_memory").find()}
-
-    acknowledged: dict[str, str] = {}
-    killed = 0
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", WORKER, DAY],
-        env=variables,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-
-        def start(name: str) -> int:
-            print(name, file=worker.stdin, flush=True)
-            return int(worker.stdout.readline())
-
-        for number in range(5):
-            child = start(f"r{number}")
-            until = time.monotonic() + 60
-            while time.monotonic() < until and len(remembered()) < len(acknowledged) + 5:
-                time.sleep(0.002)
-            time.sleep(random.Random(number).uniform(0, 0.05))
-            os.kill(child, signal.SIGKILL)
-            killed += int(worker.stdout.readline()) == signal.SIGKILL
-            now = remembered()
-            # What was remembered keeps its run: nobody asked for it again.
-            assert acknowledged.items() <= now.items()
-            acknowledged = now
-        start("last")
-        assert int(worker.stdout.readline()) == 0
-        worker.stdin.close()
-    assert killed >= 4
-    assert 0 < len(acknowledged) < len(TEXTS)
-    assert acknowledged.items() <= remembered().items()
-    rows = stored(waiting, "llm_calls")
-    # Every answer has its row, and every row its answer.
-    assert sorted(row["workflow_run_id"] for row in rows) == sorted(remembered().values())
-    assert [one["status"] for one in stored(waiting, "translations")] == ["ok"] * len(TEXTS)
 
 
 def test_real_conversations_are_covered_and_the_memory_saves_the_repeated_texts(
