@@ -48,6 +48,7 @@ class DifyClient:
         timeouts: see `Timeouts`.
         max_retries: further tries after a failure that can pass.
         retry_delay: seconds before the first of them, doubled each time.
+        most_at_once: questions under way together, however many threads ask; None for no limit.
     """
 
     def __init__(
@@ -59,12 +60,13 @@ class DifyClient:
         timeouts: Timeouts | None = None,
         max_retries: int = 5,
         retry_delay: float = 1.0,
+        most_at_once: int | None = None,
     ) -> None:
         self._http = DifyHttp(base_url, api_key, timeouts or Timeouts())
         self._mode: ResponseMode = response_mode
         self._max_retries = max_retries
         self._retry_delay = retry_delay
-        self._runs = Runs()
+        self._runs = Runs(most_at_once)
         self._lock = threading.Lock()
         self._form: tuple[FormField, ...] | None = None
 

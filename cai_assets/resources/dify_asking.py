@@ -38,6 +38,7 @@ from cai_assets.resources.dify_runs import (
     Attempt,
     CancelledRunError,
     Runs,
+    Slot,
     WorkflowResult,
     log_page,
     run_path_id,
@@ -79,6 +80,8 @@ class Asking:
         self._number = 0
         self._refused = 0
         self._age = 0.0
+        self._slot = Slot(None)
+        self._began = 0.0
 
     def result(self) -> WorkflowResult:
         """Ask, and ask again after failures that can pass; errors as for `DifyClient.run`."""
@@ -161,10 +164,10 @@ class Asking:
         self, user: str, fold: RunFold, ask: Callable[[], RunState], requests_sent: int
     ) -> WorkflowResult:
         """Bring one run to its end and write down what it was."""
-        began, created_at = time.monotonic(), datetime.now(UTC)
+        self._began, created_at = time.monotonic(), datetime.now(UTC)
 
         def note(run_id: str | None, usage: Usage, error: str | None) -> None:
-            latency = round((time.monotonic() - began) * 1000)
+            latency = round((time.monotonic() - self._began) * 1000)
             sent = requests_sent + self._refused
             self._refused = 0
             self._attempts.append(Attempt(user, run_id, usage, latency, sent, error, created_at))
@@ -222,7 +225,10 @@ class Asking:
         deadline = self._deadline()
         streaming = self._body["response_mode"] == "streaming"
         what = f"POST {self._path}"
+        self._slot = self._runs.slot()
+        self._began = time.monotonic()
         try:
+            self._check_cancelled()
             response = self._http.send(
                 "POST",
                 self._path,
@@ -237,6 +243,8 @@ class Asking:
                 return _blocking_state(self._http.json(response, what), what)
         except LostError as lost:
             return self._recover(fold, user, deadline, lost.failure)
+        finally:
+            self._slot.give_back()
 
     def _listen(self, response: requests.Response, fold: RunFold, user: str, deadline: float) -> RunState:
         """Follow a stream to its terminal event; raises `LostError` where it ends without one."""
@@ -247,6 +255,7 @@ class Asking:
                 if fold.task_id is not None and self._runs.started(user, fold.task_id):
                     source.allow_silence(self._times.idle)
                 if fold.end is not None:
+                    self._slot.give_back()
                     source.drain()
                     return fold.end
         except (BrokenStreamError, urllib3.exceptions.HTTPError, OSError) as error:

@@ -103,7 +103,8 @@ class AskingPool:
         self._client = client
         self._budget = budget
         self._outcomes: queue.SimpleQueue[tuple[Unit, Outcome]] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="dify")
+        # Some more than may ask at once: they have the next question ready when a run ends.
+        self._threads = ThreadPoolExecutor(workers + workers // 8, thread_name_prefix="dify")
         self._most_in_a_row = max(_LEAST_IN_A_ROW, workers)
         self._given_up = threading.Event()
         self._lock = threading.Lock()
@@ -263,6 +264,7 @@ def open_client(settings: Settings, purpose: Literal["translation", "category"])
         timeouts=Timeouts(),
         max_retries=settings.max_retries,
         retry_delay=settings.retry_delay,
+        most_at_once=settings.io_workers,
     )
 
 

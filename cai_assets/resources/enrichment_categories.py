@@ -320,7 +320,7 @@ class Categories:
 
 def decide_by_person(
     mongo: MongoStore, settings: Settings, conversation_id: str, category: str, person: str
-) -> None:
+) -> str:
     """Write down a person's decision, which no run overwrites.
 
     Args:
@@ -329,6 +329,9 @@ def decide_by_person(
         conversation_id: a live conversation.
         category: a name of the taxonomy, or `unknown`.
         person: who decided.
+
+    Returns:
+        The conversation's day, which shows the decision once it is materialised.
 
     Raises:
         PermanentError: no such live conversation, or no such category.
@@ -354,3 +357,4 @@ def decide_by_person(
         "changed_at": now(),
     }
     mongo.write("categories", [replacement(document)]).raise_failures()
+    return str(conversation["partition"])

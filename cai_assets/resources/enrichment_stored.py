@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from cai_assets.domain.translation import translation_id
-from cai_assets.resources.enrichment_reading import find
+from cai_assets.resources.enrichment_reading import scan
 from cai_assets.resources.mongo import MongoStore
 
 
@@ -32,7 +32,7 @@ class Stored:
         self._current: dict[str, int] = {}
         self._older: dict[str, list[tuple[str, int]]] = defaultdict(list)
         self._foreign: list[str] = []
-        for one in find(mongo, "translations", {"partition": partition}):
+        for one in scan(mongo, "translations", {"partition": partition}):
             state = state_of(
                 one["conversation_id"],
                 one["text_hash"],
