@@ -45,7 +45,7 @@ from cai_assets.sandbox.dify_wire import (
     user_of,
 )
 from cai_assets.sandbox.faults import DIFY_KINDS, Faults, Receive, Rule, Scope, Send, cut, strike
-from cai_assets.sandbox.workflows import PING, App, Bend, Run, result, work
+from cai_assets.sandbox.workflows import PING, App, Bend, Run, result, texts_of, work
 
 Endpoint = Callable[[Asked], Awaitable[None]]
 
@@ -69,6 +69,8 @@ class Dify:
         self._user_ids: dict[tuple[str, str], str] = {}
         self._uploads = Uploads(self._user_id)
         self._active: Counter[str] = Counter()
+        # Texts that were paid for, and those among them whose asker had been told that nothing runs.
+        self._answers = {app.name: Counter(paid=0, hidden=0) for app in self._apps.values()}
         self._counts: dict[str, Counter[str]] = {app.name: Counter() for app in self._apps.values()}
         self._workers = asyncio.Semaphore(config.workers) if config.workers else None
         self._fixed: Mapping[str, Mapping[str, Endpoint]] = {
@@ -99,6 +101,7 @@ class Dify:
                     "workflow_id": app.workflow_id,
                     "runs": dict(sorted(self._counts[app.name].items())),
                     "under_way": self._active[app.id],
+                    "answers": dict(self._answers[app.name]),
                 }
                 for app in self._apps.values()
             },
@@ -128,16 +131,10 @@ class Dify:
         lost = {task: run for task, run in self._tasks.items() if run.status == "running"}
         for task, run in lost.items():
             run.dead = True
-            self._hide(run)
             task.cancel()
         for scope in list(self._connected.values()):
             await cut(scope)
         return len(lost)
-
-    def _hide(self, run: Run) -> None:
-        if not run.hidden:
-            run.hidden = True
-            self._counts[run.app.name]["hidden"] += 1
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix("/v1")
@@ -266,6 +263,10 @@ class Dify:
         finally:
             self._active[run.app.id] -= 1
             self._counts[run.app.name][run.status] += 1
+            if run.tokens:
+                answers = self._answers[run.app.name]
+                answers["paid"] += texts_of(run)
+                answers["hidden"] += texts_of(run) if run.hidden else 0
 
     async def _begin(self, run: Run, bend: Bend) -> Run:
         # A queued run has no row: it can be found from `workflow_started` on.
@@ -382,7 +383,7 @@ class Dify:
         session = query.created_by_end_user_session_id
         if session is not None:
             for queued in self._queued.get((asked.app.id, session), ()):
-                self._hide(queued)  # it has no row, and whoever asks learns of none
+                queued.hidden = True  # it has no row, and whoever asks learns of none
             runs = list(self._by_user.get((asked.app.id, session), {}).values())
         else:
             runs = [run for run in self._runs.values() if run.app is asked.app]

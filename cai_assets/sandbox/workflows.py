@@ -74,7 +74,7 @@ class Run:
     """One run of a workflow, from its request to its end.
 
     `status` is `queued` until a worker takes it, then as Dify says; times are unix seconds. `dead`: its
-    worker went, and it says for ever that it is running. `hidden`: its asker could not learn of its end.
+    worker went, and it says for ever that it is running. `hidden`: its asker was told that nothing runs.
     """
 
     app: App
@@ -245,6 +245,11 @@ def finished_data(run: Run) -> dict[str, Any]:
         "exceptions_count": run.exceptions,
         "files": [],
     }
+
+
+def texts_of(run: Run) -> int:
+    """How many texts a run is about."""
+    return len(json.loads(run.inputs["texts"])) if "texts" in run.inputs else 1
 
 
 def _since(started: float) -> float:
