@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -100,6 +100,32 @@ def _digits(text: str) -> Counter[str]:
 
 def _lost(before: Counter[str], after: Counter[str], also_in: str) -> list[str]:
     return [item for item, count in before.items() if after[item] < count and item not in also_in]
+
+
+def listed_texts(texts: Sequence[str]) -> str:
+    """Texts as a workflow takes them that is asked about several: a JSON list."""
+    return json.dumps(list(texts), ensure_ascii=False)
+
+
+def packed(texts: Sequence[str], most: int, characters: int) -> Iterator[list[int]]:
+    """The places of the texts of each call, in order.
+
+    Args:
+        texts: of one language.
+        most: texts of one call.
+        characters: of its JSON list; a text that is longer by itself goes alone.
+    """
+    together: list[int] = []
+    length = 0
+    for place, text in enumerate(texts):
+        own = len(listed_texts([text]))  # with brackets, which stand for the comma and the space between two
+        if together and (len(together) >= most or length + own > characters):
+            yield together
+            together, length = [], 0
+        together.append(place)
+        length += own
+    if together:
+        yield together
 
 
 def answer_in(outputs: Mapping[str, Any], place: int, of: int) -> object:

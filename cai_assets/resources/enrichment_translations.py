@@ -5,7 +5,6 @@ once, however often it occurs; every further message that has it is served from 
 ledger.
 """
 
-import json
 import logging
 import uuid
 from collections import defaultdict
@@ -18,7 +17,15 @@ from pymongo import DeleteOne
 
 from cai_assets.domain.languages import Detection, detect, effective_language, primary_language
 from cai_assets.domain.ledger import Call, cached_call_id
-from cai_assets.domain.translation import answer_in, memory_key, needs_translation, refusal, translation_id
+from cai_assets.domain.translation import (
+    answer_in,
+    listed_texts,
+    memory_key,
+    needs_translation,
+    packed,
+    refusal,
+    translation_id,
+)
 from cai_assets.domain.workflows import (
     TRANSLATION_SOURCE,
     TRANSLATION_TARGET,
@@ -214,16 +221,16 @@ class Translations:
             by_source[need.source].append(need)
         limit = min(_MOST_CHARACTERS, self._loop.inputs[TRANSLATION_TEXTS] or _MOST_CHARACTERS)
         return [
-            self._unit(together)
+            self._unit([alike[place] for place in together])
             for alike in by_source.values()
-            for together in _packed(alike, self._most_texts, limit)
+            for together in packed([need.text for need in alike], self._most_texts, limit)
         ]
 
     def _unit(self, needs: Sequence[_Need]) -> Unit:
         listed = TRANSLATION_TEXTS in self._loop.inputs
         texts = [need.text for need in needs]
         inputs = {
-            **({TRANSLATION_TEXTS: _listed(texts)} if listed else {TRANSLATION_TEXT: texts[0]}),
+            **({TRANSLATION_TEXTS: listed_texts(texts)} if listed else {TRANSLATION_TEXT: texts[0]}),
             TRANSLATION_SOURCE: needs[0].source,
             TRANSLATION_TARGET: self._target,
         }
@@ -383,25 +390,6 @@ class Translations:
 
 
 _MIXED_UP: Final = "the answer has more or fewer translations than texts were asked about"
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return json.dumps(texts, ensure_ascii=False)
-
-
-def _packed(needs: Iterable[_Need], most: int, characters: int) -> Iterator[list[_Need]]:
-    """The texts of each call: at most so many, as JSON at most so long; a longer one goes alone."""
-    together: list[_Need] = []
-    length = 0
-    for need in needs:
-        own = len(_listed([need.text]))  # with brackets and quotes, which stand for the comma between two
-        if together and (len(together) >= most or length + own > characters):
-            yield together
-            together, length = [], 0
-        together.append(need)
-        length += own
-    if together:
-        yield together
 
 
 def _detection(message: Mapping[str, Any]) -> Detection:

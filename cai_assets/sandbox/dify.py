@@ -7,7 +7,6 @@ well under a millisecond.
 
 import asyncio
 import json
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -36,6 +35,7 @@ from cai_assets.sandbox.dify_wire import (
     STREAM,
     VERSION,
     Asked,
+    Connections,
     RefusedError,
     UnknownError,
     is_uuid,
@@ -87,8 +87,7 @@ class Dify:
         # Tasks are kept here, or the event loop would forget a run nobody waits for.
         self._tasks: dict[asyncio.Task[Run], Run] = {}
         self._queued: dict[tuple[str, str], list[Run]] = {}
-        self._connected: dict[int, Scope] = {}
-        self._down_until = 0.0
+        self._connections = Connections()
 
     def describe(self) -> dict[str, Any]:
         """Keys, ids and how many runs ended how, for `/sandbox/info`."""
@@ -109,14 +108,9 @@ class Dify:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
-        if time.monotonic() < self._down_until:
-            await cut(scope)
-            return
-        self._connected[id(scope)] = scope
-        try:
-            await self._answer(scope, receive, send)
-        finally:
-            self._connected.pop(id(scope), None)
+        async with self._connections.of(scope) as up:
+            if up:
+                await self._answer(scope, receive, send)
 
     async def restart(self, down_seconds: float) -> int:
         """Do what a restart of Dify does: connections break, runs under way never end, queued ones wait on.
@@ -127,13 +121,11 @@ class Dify:
         Returns:
             How many runs were lost.
         """
-        self._down_until = time.monotonic() + down_seconds
         lost = {task: run for task, run in self._tasks.items() if run.status == "running"}
         for task, run in lost.items():
             run.dead = True
             task.cancel()
-        for scope in list(self._connected.values()):
-            await cut(scope)
+        await self._connections.go_down(down_seconds)
         return len(lost)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

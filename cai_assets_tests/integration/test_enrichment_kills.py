@@ -1,5 +1,6 @@
 """Runs that are killed, and runs that are cancelled: nothing is paid for twice, nothing is left running."""
 
+import itertools
 import os
 import random
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import SecretStr
 
+from cai_assets.resources.dify import DifyClient
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.fixtures.enrichment import DAY, conversation, insert, message, stored
@@ -65,6 +68,20 @@ def runs(sandbox: SandboxProcess) -> dict[str, int]:
     """Runs of the translation workflow by how they ended."""
     found: dict[str, int] = sandbox.info()["dify"]["apps"]["translation"]["runs"]
     return found
+
+
+def log_of(sandbox: SandboxProcess) -> dict[str, int | None]:
+    """Tokens of every run in Dify's log."""
+    variables = sandbox.environment()
+    key = SecretStr(variables["DIFY_TRANSLATION_API_KEY"])
+    found: dict[str, int | None] = {}
+    with DifyClient(variables["DIFY_BASE_URL"], key) as client:
+        for page in itertools.count(1):
+            entries, total = client.logs(page=page, limit=100)
+            found |= {entry.workflow_run_id: entry.tokens for entry in entries}
+            if len(found) >= total:
+                return found
+    raise AssertionError("unreachable")
 
 
 def put_texts(mongo: MongoStore, texts: list[str]) -> None:
@@ -147,6 +164,9 @@ def kill_often(
     assert [one["status"] for one in stored(mongo, "translations")] == ["ok"] * len(texts)
     # What a killed run had asked was taken over by the next: Dify was paid once for each text.
     paid = runs(sandbox)["succeeded"] - paid_before
+    # The ledger's tokens are those of Dify's own log.
+    logged = log_of(sandbox)
+    assert {row["workflow_run_id"]: row["tokens"] for row in rows}.items() <= logged.items()
     print(f"{killed} kills, {len(texts)} texts, {paid} paid runs")
     assert paid == len(texts)
     assert mongo.collection("llm_claims").count_documents({"_id": {"$not": {"$regex": "^holder/"}}}) == 0

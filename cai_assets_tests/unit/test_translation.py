@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from cai_assets.domain.translation import (
     answer_in,
     has_words,
+    listed_texts,
     memory_key,
     needs_translation,
+    packed,
     refusal,
     translation_id,
 )
@@ -77,6 +79,15 @@ def test_language_of_an_answer_is_judged_where_it_can_be_told(
 ) -> None:
     problem = refusal(GERMAN, answer, "de", target)
     assert (problem is None) if reason is None else (reason in (problem or ""))
+
+
+@given(st.lists(st.text(max_size=30)), st.integers(1, 5), st.integers(0, 60))
+def test_texts_are_packed_in_order_and_within_bounds(texts: list[str], most: int, characters: int) -> None:
+    calls = list(packed(texts, most, characters))
+    assert [place for places in calls for place in places] == list(range(len(texts)))
+    for places in calls:
+        assert 1 <= len(places) <= most
+        assert len(places) == 1 or len(listed_texts([texts[place] for place in places])) <= characters
 
 
 @pytest.mark.parametrize(
