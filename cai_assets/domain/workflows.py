@@ -26,6 +26,13 @@ TRANSLATION_TEXTS: Final = "texts"
 CATEGORY_TRANSCRIPT: Final = "transcript"
 CATEGORY_NAMES: Final = "categories"
 
+# What either Start node may declare: all of a line, and require nothing else. The first that fits is used.
+TRANSLATION_INPUTS: Final = (
+    (TRANSLATION_TEXTS, TRANSLATION_SOURCE, TRANSLATION_TARGET),
+    (TRANSLATION_TEXT, TRANSLATION_SOURCE, TRANSLATION_TARGET),
+)
+CATEGORY_INPUTS: Final = ((CATEGORY_TRANSCRIPT, CATEGORY_NAMES),)
+
 # Outputs of the End nodes. `usage` is optional: the LLM node's `usage` object, the only place where blocking
 # mode tells a price.
 OUTPUT_TEXT: Final = "text"

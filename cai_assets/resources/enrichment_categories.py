@@ -27,6 +27,7 @@ from cai_assets.domain.categories import (
 )
 from cai_assets.domain.ledger import Call
 from cai_assets.domain.workflows import (
+    CATEGORY_INPUTS,
     CATEGORY_NAMES,
     CATEGORY_TRANSCRIPT,
     OUTPUT_CATEGORY,
@@ -80,7 +81,7 @@ class Categories:
             run_id,
             log,
             purpose="category",
-            inputs=((CATEGORY_TRANSCRIPT, CATEGORY_NAMES),),
+            inputs=CATEGORY_INPUTS,
             summary=self.summary,
             asker=self,
             client=client,

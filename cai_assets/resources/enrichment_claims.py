@@ -16,14 +16,15 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from pymongo import DeleteOne, UpdateOne
+from pymongo import DeleteMany, DeleteOne, UpdateOne
 from pymongo.client_session import ClientSession
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
+from cai_assets.failures import PermanentError, TransientError, call_with_retries
 from cai_assets.processes import started_at
 from cai_assets.resources.enrichment_reading import find
 from cai_assets.resources.mongo import MongoStore, Operation
@@ -34,6 +35,10 @@ COLLECTION: Final = "llm_claims"
 # a machine that swaps; a holder that wakes up after it writes its answers all the same, at worst twice paid.
 LEASE_S: Final = 30.0
 _HOLDER: Final = "holder/"
+# No run of the platform takes so long.
+_FORGOTTEN_AFTER: Final = timedelta(days=14)
+_DUPLICATE_KEY: Final = 11000
+_RACES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,15 @@ class Claims:
         if self._thread is not None:
             return
         holder = {"place": self._place, "pid": os.getpid(), "started": started_at(os.getpid())}
-        self._write([UpdateOne({"_id": _HOLDER + self._me}, {"$set": {**holder, "beats": 0}}, upsert=True)])
+        born = {**holder, "beats": 0, "born_at": datetime.now(UTC)}
+        # Holders that were killed leave their document; without it a claim is free as well.
+        long_ago = {"born_at": {"$lt": datetime.now(UTC) - _FORGOTTEN_AFTER}}
+        self._write(
+            [
+                UpdateOne({"_id": _HOLDER + self._me}, {"$set": born}, upsert=True),
+                DeleteMany({"_id": {"$gte": _HOLDER, "$lt": _HOLDER + "~"}, **long_ago}),
+            ]
+        )
         self._thread = threading.Thread(target=self._beat, name="dify-claims", daemon=True)
         self._thread.start()
 
@@ -210,7 +223,17 @@ class Claims:
     def _write(self, operations: Iterable[Operation]) -> None:
         batch = list(operations)
         if batch:
+            call_with_retries(_RACES, 0.01, self._write_once, batch)
+
+    def _write_once(self, batch: Sequence[Operation]) -> None:
+        try:
             self._mongo.run_batch(functools.partial(_in_bulk, self._mongo, batch))
+        except BulkWriteError as error:
+            first = (error.details or {}).get("writeErrors", [{}])[0]
+            said = f"MongoDB refused a claim (code {first.get('code')}): {first.get('errmsg')}"
+            if first.get("code") == _DUPLICATE_KEY:
+                raise TransientError(said) from error  # another one made the same claim at the same moment
+            raise PermanentError(said) from error
 
 
 def _in_bulk(mongo: MongoStore, batch: Sequence[Operation], session: ClientSession | None) -> None:

@@ -27,6 +27,7 @@ from cai_assets.domain.translation import (
     translation_id,
 )
 from cai_assets.domain.workflows import (
+    TRANSLATION_INPUTS,
     TRANSLATION_SOURCE,
     TRANSLATION_TARGET,
     TRANSLATION_TEXT,
@@ -46,10 +47,6 @@ from cai_assets.settings import Settings
 _LOOKUP: Final = 500
 # Most characters of one call that asks about several texts: models get careless with longer ones.
 _MOST_CHARACTERS: Final = 6000
-_INPUTS: Final = (
-    (TRANSLATION_TEXTS, TRANSLATION_SOURCE, TRANSLATION_TARGET),
-    (TRANSLATION_TEXT, TRANSLATION_SOURCE, TRANSLATION_TARGET),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ class Translations:
             run_id,
             log,
             purpose="translation",
-            inputs=_INPUTS,
+            inputs=TRANSLATION_INPUTS,
             summary=self.summary,
             asker=self,
             client=client,

@@ -61,6 +61,16 @@ def test_questions_of_a_holder_that_went_go_with_the_claim(mongo_store: MongoSto
     third.close()
 
 
+def test_holders_that_were_killed_long_ago_are_forgotten(mongo_store: MongoStore) -> None:
+    collection = mongo_store.collection("llm_claims")
+    collection.insert_one({"_id": "holder/old", "beats": 7, "born_at": datetime(2024, 1, 1, tzinfo=UTC)})
+    collection.insert_one({"_id": "translation/a", "holder": "old", "lost": [ASKED.document()]})
+    mine = claims(mongo_store)
+    assert mine.take(["a"]) == {"a": (ASKED,)}
+    assert collection.find_one({"_id": "holder/old"}) is None
+    mine.close()
+
+
 def test_purposes_do_not_meet(mongo_store: MongoStore) -> None:
     one, other = claims(mongo_store), Claims(mongo_store, "category/", LOG)
     assert one.take(["a"])

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cai_assets.commands import checkup
 from cai_assets.partitions import days_between
 from cai_assets.resources.dify import DifyClient
 from cai_assets.resources.dify_http import Timeouts
 from cai_assets.resources.enrichment import categorise_partitions, detect_languages, translate_partitions
 from cai_assets.resources.mongo import MongoStore
+from cai_assets.sandbox.config import CATEGORY_KEY, TRANSLATION_LIST_KEY
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets.settings import Settings
 from cai_assets_tests.conftest import shared_data
@@ -103,6 +105,20 @@ def test_both_modes_give_the_same_and_account_for_every_token(
             state = client.run_detail(row["workflow_run_id"])
             assert (state.usage.tokens, state.status) == (row["tokens"], "succeeded")
     assert summary.usage.price == sum(row["price"] for row in rows)
+
+
+def test_doctor_tells_which_workflow_fits(sandbox: SandboxProcess) -> None:
+    listed = settings_of(sandbox, dify_translation_api_key=TRANSLATION_LIST_KEY)
+    translation, category = checkup.dify(listed, sandbox=False)
+    assert (translation.status, category.status) == ("ok", "ok")
+    assert "texts" in translation.text
+    swapped = settings_of(
+        sandbox, dify_translation_api_key=CATEGORY_KEY, dify_category_api_key=TRANSLATION_LIST_KEY
+    )
+    translation, category = checkup.dify(swapped, sandbox=False)
+    assert (translation.status, category.status) == ("fail", "fail")
+    assert "requires transcript, categories, which it will not get" in translation.text
+    assert "does not declare transcript, categories" in category.text
 
 
 FAULTS = ["too_many", "cut_before", "cut_after", "cut_late", "stopped", "failed", "duplicate_events"]
