@@ -80,6 +80,15 @@ def test_every_table_from_the_lake_on_has_a_blocking_check_of_its_schema(definit
     assert all(graph.get(key).blocking for key in graph.asset_check_keys)
 
 
+def test_what_asks_dify_shares_a_pool(definitions: dg.Definitions) -> None:
+    in_pool = {
+        asset.key.path[-1]
+        for asset in definitions.assets or ()
+        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable and "dify" in asset.op.pools
+    }
+    assert in_pool == {"translations", "categories"}
+
+
 def test_no_secret_is_in_a_resources_configuration() -> None:
     settings = Settings(
         _env_file=None,
