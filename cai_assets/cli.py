@@ -5,7 +5,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("demo", "up", "backfill", "sweep", "status", "report", "doctor")
+COMMANDS = ("demo", "up", "backfill", "sweep", "categorise", "status", "report", "doctor")
 
 INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 

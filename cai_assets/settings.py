@@ -75,9 +75,12 @@ class Settings(BaseSettings):
     dify_category_api_key: SecretStr | None = Field(None, description="Key of the categorisation workflow.")
     dify_response_mode: Literal["streaming", "blocking"] = "streaming"
     dify_target_language: str = Field("en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", description="BCP 47.")
-    dify_prompt_version: str = Field("1", min_length=1, description="A new one translates again.")
+    dify_prompt_version: str = Field("1", min_length=1, description="Used for what is asked from now on.")
     dify_budget_tokens: int | None = Field(None, gt=0, description="Most tokens one run may use.")
     dify_budget_price: Decimal | None = Field(None, gt=0, description="Most money one run may use (USD).")
+    dify_budget_tokens_per_day: int | None = Field(None, gt=0, description="Most tokens of one local day.")
+    dify_budget_price_per_day: Decimal | None = Field(None, gt=0, description="Most money of one local day.")
+    dify_texts_per_call: int = Field(20, gt=0, le=1000, description="For a workflow that takes a list.")
 
     # -- where the lake lives
     s3_enabled: bool = Field(False, description="Keep the lake on S3 instead of PARQUET_BASE_DIR.")

@@ -16,6 +16,7 @@ Examples:
   cai backfill --from 2024-05-01 --to 2024-05-31
   cai backfill --from 2024-05-01 --to 2024-05-31 --select facts --select marts
   cai backfill --from 2024-05-01 --to 2024-05-01 --select facts/fct_wait
+  cai backfill --from 2024-05-01 --to 2024-05-31 --retranslate
 
 Exit code 1 when a step or a check fails; what failed is listed.
 """,
@@ -36,6 +37,11 @@ Exit code 1 when a step or a check fails; what failed is listed.
     show_default=True,
     help="Longer ranges become several runs: what one run reads has to fit into memory.",
 )
+@click.option(
+    "--retranslate",
+    is_flag=True,
+    help="Ask anew for what an older DIFY_PROMPT_VERSION translated; it is paid for again.",
+)
 @data_option
 @click.option("--verbose", is_flag=True, help="Show Dagster's own log as well.")
 @click.pass_context
@@ -45,6 +51,7 @@ def backfill(
     to_day: str,
     selection: tuple[str, ...],
     days_per_run: int,
+    retranslate: bool,
     data: Path | None,
     verbose: bool,
 ) -> None:
@@ -56,10 +63,17 @@ def backfill(
     out = console()
     with working_stack("backfill", data, out) as (_, _settings):
         days = check_days(from_day, to_day)
+        from cai_assets.assets.enrichment import RETRANSLATE
         from cai_assets.commands.runs import materialize_days, summary
 
         outcomes = materialize_days(
-            days, selection, out, days_per_run=days_per_run, command="backfill", verbose=verbose
+            days,
+            selection,
+            out,
+            days_per_run=days_per_run,
+            command="backfill",
+            verbose=verbose,
+            tags={RETRANSLATE: "true"} if retranslate else None,
         )
         good = summary(outcomes, out)
     ctx.exit(0 if good else 1)

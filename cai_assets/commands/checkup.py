@@ -4,7 +4,7 @@ import difflib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,9 @@ from cai_assets.settings import Settings
 from cai_assets.stack import MIN_FREE_BYTES, Home, HomeSettings, StackError, check_disk
 
 Status = Literal["ok", "warn", "fail"]
+
+Choices = Sequence[Sequence[str]]
+"""Sets of inputs of a workflow, any of which will do."""
 
 PREFIXES = ("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "DUCKDB_", "CAI_", "REPORT_", "PARTITION_")
 HIDDEN = "********"
@@ -204,19 +207,11 @@ def mongo(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
 
 def dify(settings: Settings, *, sandbox: bool) -> Iterator[Finding]:
     """Both keys, by what the server says of the app behind each, and the inputs it declares."""
-    from cai_assets.domain import workflows
+    from cai_assets.domain.workflows import CATEGORY_INPUTS, TRANSLATION_INPUTS
 
-    wanted: Mapping[str, tuple[SecretStr | None, str, set[str]]] = {
-        "translation": (
-            settings.dify_translation_api_key,
-            "DIFY_TRANSLATION_API_KEY",
-            {workflows.TRANSLATION_TEXT, workflows.TRANSLATION_SOURCE, workflows.TRANSLATION_TARGET},
-        ),
-        "categories": (
-            settings.dify_category_api_key,
-            "DIFY_CATEGORY_API_KEY",
-            {workflows.CATEGORY_TRANSCRIPT, workflows.CATEGORY_NAMES},
-        ),
+    wanted: Mapping[str, tuple[SecretStr | None, str, Choices]] = {
+        "translation": (settings.dify_translation_api_key, "DIFY_TRANSLATION_API_KEY", TRANSLATION_INPUTS),
+        "categories": (settings.dify_category_api_key, "DIFY_CATEGORY_API_KEY", CATEGORY_INPUTS),
     }
     for purpose, (key, variable, inputs) in wanted.items():
         if settings.dify_base_url is None or key is None:
@@ -233,33 +228,30 @@ def dify(settings: Settings, *, sandbox: bool) -> Iterator[Finding]:
         yield from guarded(f"Dify, {purpose}", look)
 
 
-def _app(settings: Settings, key: SecretStr, purpose: str, inputs: set[str], where: str) -> Iterator[Finding]:
+def _app(settings: Settings, key: SecretStr, purpose: str, inputs: Choices, where: str) -> Iterator[Finding]:
     from cai_assets.resources.dify import DifyClient
+    from cai_assets.resources.dify_errors import ConfigurationError
+    from cai_assets.resources.enrichment_asking import check_contract
 
     subject = f"Dify, {purpose}"
     assert settings.dify_base_url is not None  # noqa: S101  asked by the caller
     with DifyClient(settings.dify_base_url, key, max_retries=0) as client:
         info = client.info()
-        form = {field.variable: field for field in client.form()}
-    mode = info.get("mode")
-    if mode != "workflow":
-        yield Finding(
-            subject, "fail", f"{where}: the key's app is a {mode!r} app", "Use the key of a workflow app."
-        )
-        return
-    absent = sorted(inputs - set(form))
-    foreign = sorted(name for name, field in form.items() if field.required and name not in inputs)
-    if absent or foreign:
-        parts = [f"it does not declare {', '.join(absent)}"] if absent else []
-        parts += [f"it requires {', '.join(foreign)}, which is never sent"] if foreign else []
-        yield Finding(
-            subject,
-            "fail",
-            f"{where}, app {info.get('name')!r}: {'; '.join(parts)}",
-            f"Let its Start node declare exactly {', '.join(sorted(inputs))}.",
-        )
-        return
-    yield Finding(subject, "ok", f"{where}, app {info.get('name')!r}, inputs {', '.join(sorted(form))}")
+        mode = info.get("mode")
+        if mode != "workflow":
+            yield Finding(
+                subject, "fail", f"{where}: the key's app is a {mode!r} app", "Use the key of a workflow app."
+            )
+            return
+        app = f"{where}, app {info.get('name')!r}"
+        client.form()  # what cannot be reached is told as such
+        try:
+            found = check_contract(client, purpose, inputs)
+        except ConfigurationError as error:
+            exactly = ", or ".join(", ".join(names) for names in inputs)
+            yield Finding(subject, "fail", f"{app}: {error}", f"Let its Start node declare {exactly}.")
+            return
+    yield Finding(subject, "ok", f"{app}, inputs {', '.join(sorted(found))}")
 
 
 def store(settings: Settings) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ own. Starting a process for it would cost two interpreter starts, about 16 CPU s
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +106,7 @@ def materialize_range(
     *,
     command: str,
     verbose: bool = False,
+    tags: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Materialise assets for the days `first` to `last`, both included, as one run, showing how it goes.
 
@@ -118,6 +119,7 @@ def materialize_range(
         out: the terminal.
         command: tagged on the run, so that the UI tells where it came from.
         verbose: show Dagster's own log as well.
+        tags: further ones of the run.
 
     Returns:
         What happened; a failed step does not raise.
@@ -141,7 +143,7 @@ def materialize_range(
             run_id=outcome.run_id,
             asset_selection=list(assets),
             raise_on_error=False,
-            tags={RANGE_START: first, RANGE_END: last, "cai/command": command},
+            tags={RANGE_START: first, RANGE_END: last, "cai/command": command, **(tags or {})},
             run_config={"loggers": {"console": {"config": {"log_level": "INFO" if verbose else "CRITICAL"}}}},
         )
     outcome.success = result.success
@@ -281,6 +283,7 @@ def materialize_days(
     days_per_run: int,
     command: str,
     verbose: bool = False,
+    tags: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
     """Materialise days in as few runs as allowed; tables without partitions once, in the last of them.
 
@@ -294,6 +297,7 @@ def materialize_days(
         days_per_run: most days of one run.
         command: tagged on the runs.
         verbose: show Dagster's own log as well.
+        tags: further ones of the runs.
 
     Returns:
         What happened in each run.
@@ -314,7 +318,9 @@ def materialize_days(
 
         def run(first: str, last: str, keys: Sequence[dg.AssetKey]) -> None:
             outcomes.append(
-                materialize_range(defs, instance, first, last, keys, out, command=command, verbose=verbose)
+                materialize_range(
+                    defs, instance, first, last, keys, out, command=command, verbose=verbose, tags=tags
+                )
             )
 
         for first, last, keys in jobs:

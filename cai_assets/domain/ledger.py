@@ -1,12 +1,12 @@
-"""What calls of language models cost: usage, the rows of the ledger, and the budget. No network, no database.
+"""What calls of language models cost: usage and the rows of the ledger. No network, no database.
 
-A row stands for one run of a workflow that was asked for (also a failed one), or for one message that was
-served from the translation memory. Unknown usage is None and never 0: Dify says 0 where a provider gives
-none.
+A row stands for one run of a workflow that was asked for (also a failed one), for the part of one text in a
+run that was asked about several, or for one message that was served from the translation memory. Unknown
+usage is None and never 0: Dify says 0 where a provider gives none. Limits of what may be used are
+`domain.budget`'s.
 """
 
 import math
-import threading
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,16 +31,21 @@ class Usage:
         tokens: prompt and completion together.
         price: in `currency`, eight decimals.
         currency: ISO 4217 code.
+        model: the language model, as Dify names it; the first where there were several.
     """
 
     tokens: int | None = None
     price: Decimal | None = None
     currency: str | None = None
+    model: str | None = None
 
     def __add__(self, other: "Usage") -> "Usage":
         """Both together; what one side does not know, the other stands for."""
         return Usage(
-            _sum(self.tokens, other.tokens), _sum(self.price, other.price), self.currency or other.currency
+            _sum(self.tokens, other.tokens),
+            _sum(self.price, other.price),
+            self.currency or other.currency,
+            self.model or other.model,
         )
 
     def or_else(self, other: "Usage") -> "Usage":
@@ -49,10 +54,28 @@ class Usage:
             self.tokens if self.tokens is not None else other.tokens,
             self.price if self.price is not None else other.price,
             self.currency or other.currency,
+            self.model or other.model,
         )
+
+    def share(self, place: int, of: int) -> "Usage":
+        """The part of one of the `of` texts that were asked about together, by its place from 0.
+
+        The parts of all places add up to the whole, to the last token and the last hundred-millionth. They
+        are even, so that a part can be told without the other texts.
+        """
+        if of == 1:
+            return self
+        units = None if self.price is None else int(self.price / _PRICE_UNIT)
+        price = None if units is None else _part(units, place, of) * _PRICE_UNIT
+        tokens = None if self.tokens is None else _part(self.tokens, place, of)
+        return Usage(tokens, price, self.currency, self.model)
 
 
 UNKNOWN: Final = Usage()
+
+
+def _part(whole: int, place: int, of: int) -> int:
+    return whole * (place + 1) // of - whole * place // of
 
 
 def _sum(left: Number | None, right: Number | None) -> Number | None:
@@ -107,7 +130,8 @@ class Call:
         usage: what it used.
         workflow_run_id: Dify's id of the run.
         latency_ms: from the question to the last event.
-        attempts: requests sent for it; 0 where it was cached.
+        attempts: requests sent for it; 0 where it was cached, and for all but the first text of a run that
+            was asked about several.
         error: why it failed.
     """
 
@@ -139,6 +163,7 @@ class Call:
             "conversation_id": self.conversation_id,
             "message_id": self.message_id,
             "workflow_run_id": self.workflow_run_id,
+            "model": self.usage.model,
             "tokens": self.usage.tokens,
             "price": self.usage.price,
             "currency": self.usage.currency,
@@ -160,130 +185,6 @@ def microseconds(instant: datetime) -> int:
     """Microseconds since 1970-01-01 UTC, exactly."""
     since = instant - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
-# -- the budget
-
-# Tokens of a prompt that nobody has seen yet, and the most of a character in and out together: Chinese and
-# Thai come near one token a character, and a translation is about as long as its text.
-_FIRST_FIXED: Final = 300
-_MOST_PER_CHARACTER: Final = 2.5
-# Where a call was dearer than that (a model that thinks aloud), the next may be dearer by this much again.
-_MARGIN: Final = 1.25
-
-
-class Budget:
-    """Tokens and money that one run may still use. Threads share it.
-
-    Every call is paid for beforehand by an estimate and settled afterwards; a call whose estimate does not
-    fit any more is refused. A call's tokens are those of the prompt, which no call can undercut (so the
-    cheapest one bounds them), and those of its characters. Before the first call is settled there is nothing
-    to estimate from, so that one goes alone.
-
-    Args:
-        tokens: most tokens, or None for no limit.
-        price: most money, or None.
-        spent: what the run used before this object was made.
-    """
-
-    def __init__(self, tokens: int | None, price: Decimal | None, spent: Usage = UNKNOWN) -> None:
-        self._limit_tokens = tokens
-        self._limit_price = price
-        self._tokens = spent.tokens or 0
-        self._price = spent.price or Decimal(0)
-        self._reserved: dict[int, int] = {}
-        self._next = 0
-        self._settled = False
-        self._fixed: int | None = None
-        self._dearest = 1.0
-        self._token_price: Decimal | None = None
-        self._exhausted = False
-        self._change = threading.Condition()
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is any limit."""
-        return self._limit_tokens is not None or self._limit_price is not None
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether a call was refused; none is allowed after that, so that the rest is left in one piece."""
-        return self._exhausted
-
-    @property
-    def reason(self) -> str:
-        """Why calls are refused, as it is stored with what was left."""
-        parts = []
-        if self._limit_tokens is not None:
-            parts.append(f"DIFY_BUDGET_TOKENS={self._limit_tokens}")
-        if self._limit_price is not None:
-            parts.append(f"DIFY_BUDGET_PRICE={self._limit_price}")
-        return "budget reached: " + ", ".join(parts)
-
-    def reserve(self, characters: int) -> int | None:
-        """Set aside what a call over a text of that length may use.
-
-        Waits while the first call, or too much to fit another, is under way.
-
-        Returns:
-            A number to settle it with, or None where the budget would be passed. What is reserved must be
-            settled, or others wait for ever.
-        """
-        if not self.limited:
-            return -1
-        with self._change:
-            # What is under way was estimated dearly: once it is settled there may be room again.
-            while self._reserved and not self._exhausted and not (self._settled and self._fits(characters)):
-                self._change.wait()
-            if self._exhausted or not self._fits(characters):
-                self._exhausted = True
-                self._change.notify_all()
-                return None
-            estimate = self._estimate(characters)
-            self._next += 1
-            self._reserved[self._next] = estimate
-            return self._next
-
-    def settle(self, reservation: int, characters: int, usage: Usage, *, asked: bool = True) -> None:
-        """Replace an estimate by what was used; where nobody said, the estimate stands.
-
-        Args:
-            reservation: what `reserve` gave.
-            characters: the same as then.
-            usage: of all runs of the call together.
-            asked: False where no run came about, which costs nothing.
-        """
-        if reservation < 0:
-            return
-        with self._change:
-            estimate = self._reserved.pop(reservation)
-            if asked:
-                self._settled = True
-                tokens = estimate if usage.tokens is None else usage.tokens
-                if usage.tokens is not None:
-                    self._fixed = tokens if self._fixed is None else min(self._fixed, tokens)
-                    self._dearest = max(self._dearest, _MARGIN * tokens / self._expected(characters))
-                if usage.price is not None and tokens:
-                    self._token_price = max(self._token_price or Decimal(0), usage.price / tokens)
-                self._tokens += tokens
-                self._price += self._cost(tokens) if usage.price is None else usage.price
-            self._change.notify_all()
-
-    def _expected(self, characters: int) -> float:
-        return (_FIRST_FIXED if self._fixed is None else self._fixed) + _MOST_PER_CHARACTER * characters
-
-    def _estimate(self, characters: int) -> int:
-        return math.ceil(self._dearest * self._expected(characters))
-
-    def _cost(self, tokens: int) -> Decimal:
-        return tokens * (self._token_price or Decimal(0))
-
-    def _fits(self, characters: int) -> bool:
-        tokens = self._tokens + sum(self._reserved.values()) + self._estimate(characters)
-        if self._limit_tokens is not None and tokens > self._limit_tokens:
-            return False
-        price = self._price + self._cost(tokens - self._tokens)
-        return self._limit_price is None or price <= self._limit_price
 
 
 # -- latencies

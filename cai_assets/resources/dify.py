@@ -7,7 +7,10 @@ Thin: HTTP stands in `dify_http`, asking until a run has ended in `dify_asking`,
 
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
@@ -45,6 +48,7 @@ class DifyClient:
         timeouts: see `Timeouts`.
         max_retries: further tries after a failure that can pass.
         retry_delay: seconds before the first of them, doubled each time.
+        most_at_once: questions under way together, however many threads ask; None for no limit.
     """
 
     def __init__(
@@ -56,12 +60,13 @@ class DifyClient:
         timeouts: Timeouts | None = None,
         max_retries: int = 5,
         retry_delay: float = 1.0,
+        most_at_once: int | None = None,
     ) -> None:
         self._http = DifyHttp(base_url, api_key, timeouts or Timeouts())
         self._mode: ResponseMode = response_mode
         self._max_retries = max_retries
         self._retry_delay = retry_delay
-        self._runs = Runs()
+        self._runs = Runs(most_at_once)
         self._lock = threading.Lock()
         self._form: tuple[FormField, ...] | None = None
 
@@ -92,6 +97,8 @@ class DifyClient:
         user: str | None = None,
         keyword: str | None = None,
         status: Literal["succeeded", "failed", "stopped"] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
         page: int = 1,
         limit: int = 20,
     ) -> tuple[list[LogEntry], int]:
@@ -101,11 +108,21 @@ class DifyClient:
             user: exactly this user's.
             keyword: its first 30 characters are looked for in inputs, outputs and users.
             status: Dify takes no other statuses here.
+            created_after: runs from then on, with a time zone.
+            created_before: runs until then.
             page: from 1.
             limit: at most 100.
         """
         found: tuple[list[LogEntry], int] = self._retrying()(
-            log_page, self._http, user=user, keyword=keyword, status=status, page=page, limit=limit
+            log_page,
+            self._http,
+            user=user,
+            keyword=keyword,
+            status=status,
+            created_after=created_after,
+            created_before=created_before,
+            page=page,
+            limit=limit,
         )
         return found
 
@@ -161,6 +178,29 @@ class DifyClient:
         """
         return self._asking(user).result_of(workflow_run_id, user)
 
+    def adopt(
+        self, user: str, asked_at: datetime, workflow_run_id: str | None = None
+    ) -> WorkflowResult | None:
+        """The result of a question that somebody asked before, and whose end was not seen.
+
+        Its runs are looked for in Dify's log, until the time of grace since it was asked has passed; one that
+        is under way is waited for. Nothing is asked again. A run that did not end within the total time since
+        it was asked is taken for dead: Dify loses some, and says for ever that they are running.
+
+        Args:
+            user: as given to `run`; where the run is known, that of the try (`Attempt.user`).
+            asked_at: when, with a time zone.
+            workflow_run_id: the run, where it is known.
+
+        Returns:
+            None where nothing came of it, so that it may be asked anew.
+
+        Raises:
+            OutcomeUnknownError: a run is still under way and the time is not up. Others as for `run`; the
+                attribute `attempts` of any of them tells the runs that were found and gave nothing.
+        """
+        return self._asking(user).adopt(asked_at, workflow_run_id)
+
     def run_detail(self, workflow_run_id: str) -> RunState:
         """GET /workflows/run/{id}: how a run stands; prices are not in it.
 
@@ -179,12 +219,16 @@ class DifyClient:
     def cancel(self) -> None:
         """Stop all runs of this client and start no more; what waits for one raises `CancelledRunError`."""
         self._runs.cancelled.set()
-        for user, task_id in self._runs.under_way().items():
-            try:
-                self.stop(task_id, user)
-            except (DifyTransientError, DifyPermanentError):
-                # On the way out the others are to be stopped too, and a run left alone ends by itself.
-                continue
+        under_way = self._runs.under_way()
+
+        def stop(user: str) -> None:
+            # On the way out the others are to be stopped too, and a run left alone ends by itself.
+            with suppress(DifyTransientError, DifyPermanentError):
+                self.stop(under_way[user], user)
+
+        if under_way:
+            with ThreadPoolExecutor(min(8, len(under_way)), thread_name_prefix="dify-stop") as threads:
+                list(threads.map(stop, under_way))
 
     def upload_file(self, name: str, content: bytes | BinaryIO, user: str, mime_type: str) -> UploadedFile:
         """POST /files/upload; only runs of the same user may use the file.

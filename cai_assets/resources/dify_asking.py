@@ -9,9 +9,9 @@ What an attempt, a result and the log are belongs to `dify_runs`; requests, paus
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import requests
 import urllib3
@@ -20,11 +20,14 @@ from tenacity import retry_if_exception_type
 from cai_assets.domain.ledger import UNKNOWN, Usage
 from cai_assets.failures import retrying
 from cai_assets.resources.dify_errors import (
+    ConfigurationError,
     ConnectionLostError,
     DifyError,
     DifyFailure,
+    DifyPermanentError,
     DifyTransientError,
     NotFoundError,
+    NothingCameOfItError,
     OutcomeUnknownError,
     error_of,
     run_error,
@@ -35,12 +38,15 @@ from cai_assets.resources.dify_runs import (
     Attempt,
     CancelledRunError,
     Runs,
+    Slot,
     WorkflowResult,
     log_page,
     run_path_id,
 )
 
 _LONGEST_POLL_S: Final = 10.0
+
+Found = TypeVar("Found", bound=WorkflowResult | None)
 
 
 class Asking:
@@ -73,6 +79,9 @@ class Asking:
         self._lost: list[str] = []
         self._number = 0
         self._refused = 0
+        self._age = 0.0
+        self._slot = Slot(None)
+        self._began = 0.0
 
     def result(self) -> WorkflowResult:
         """Ask, and ask again after failures that can pass; errors as for `DifyClient.run`."""
@@ -85,16 +94,58 @@ class Asking:
         """Wait for the end of a run that was asked for before under that user."""
         return self._noting_attempts(lambda: self._await(workflow_run_id, user))
 
-    def _noting_attempts(self, ask: Callable[[], WorkflowResult]) -> WorkflowResult:
+    def adopt(self, asked_at: datetime, workflow_run_id: str | None) -> WorkflowResult | None:
+        """The result of a question that was asked before, see `DifyClient.adopt`."""
+        self._lost.append(self._user)  # until it is known what came of it
+        return self._noting_attempts(lambda: self._adopt(asked_at, workflow_run_id))
+
+    def _noting_attempts(self, ask: Callable[[], Found]) -> Found:
         try:
             return ask()
         except DifyError as error:
             error.attempts = tuple(self._attempts)
+            error.pending = bool(self._lost) or isinstance(error, OutcomeUnknownError | CancelledRunError)
             raise
 
-    def _await(self, run_id: str, user: str) -> WorkflowResult:
+    def _adopt(self, asked_at: datetime, workflow_run_id: str | None) -> WorkflowResult | None:
+        self._age = age = max(0.0, (datetime.now(UTC) - asked_at).total_seconds())
+        runs = (
+            [(workflow_run_id, self._user)]
+            if workflow_run_id is not None
+            else self._runs_of_tries(time.monotonic() + self._times.grace - age)
+        )
+        failure: DifyFailure | None = None
+        for run_id, user in runs:
+            try:
+                return self._await(run_id, user, time.monotonic() + self._times.total - age)
+            except (CancelledRunError, ConfigurationError):
+                raise
+            except OutcomeUnknownError as error:
+                if age < self._times.total or not error.seen:
+                    raise
+                failure = error
+            except (DifyPermanentError, DifyTransientError) as error:
+                failure = error
+        self._lost.clear()
+        if failure is not None:
+            # What it used is told by its attempts; that it failed is no failure of the new question.
+            raise NothingCameOfItError(str(failure)) from failure
+        return None
+
+    def _runs_of_tries(self, give_up: float) -> list[tuple[str, str]]:
+        """Run and user of each try of a question, the last first; waits for one until `give_up`."""
+        find = retrying(self._max_retries, self._retry_delay).copy(sleep=self._runs.sleep)
+        users = [f"{self._user}:{number}" for number in range(self._max_retries + 1, 0, -1)]
+        while True:
+            self._check_cancelled()
+            found = [(run_id, user) for user in users if (run_id := find(self._find_run, user)) is not None]
+            if found or time.monotonic() >= give_up:
+                return found
+            self._runs.cancelled.wait(min(self._times.poll, max(0.0, give_up - time.monotonic())))
+
+    def _await(self, run_id: str, user: str, deadline: float | None = None) -> WorkflowResult:
         fold = RunFold(workflow_run_id=run_id)
-        deadline = self._deadline()
+        deadline = self._deadline() if deadline is None else deadline
         return self._settled(user, fold, lambda: self._await_end(fold, user, deadline), requests_sent=0)
 
     def _attempt(self) -> WorkflowResult:
@@ -113,10 +164,10 @@ class Asking:
         self, user: str, fold: RunFold, ask: Callable[[], RunState], requests_sent: int
     ) -> WorkflowResult:
         """Bring one run to its end and write down what it was."""
-        began, created_at = time.monotonic(), datetime.now(UTC)
+        self._began, created_at = time.monotonic(), datetime.now(UTC)
 
         def note(run_id: str | None, usage: Usage, error: str | None) -> None:
-            latency = round((time.monotonic() - began) * 1000)
+            latency = round((time.monotonic() - self._began) * 1000)
             sent = requests_sent + self._refused
             self._refused = 0
             self._attempts.append(Attempt(user, run_id, usage, latency, sent, error, created_at))
@@ -135,6 +186,10 @@ class Asking:
                 self._refused += requests_sent
             else:
                 note(run_id, error.usage, str(error))
+            if isinstance(error, CancelledRunError) and fold.task_id is not None and fold.end is None:
+                # It may have started after all others were stopped.
+                with suppress(DifyPermanentError, DifyTransientError):
+                    self._http.call("POST", f"/workflows/tasks/{fold.task_id}/stop", json={"user": user})
             raise
         finally:
             self._runs.ended(user)
@@ -170,7 +225,10 @@ class Asking:
         deadline = self._deadline()
         streaming = self._body["response_mode"] == "streaming"
         what = f"POST {self._path}"
+        self._slot = self._runs.slot()
+        self._began = time.monotonic()
         try:
+            self._check_cancelled()
             response = self._http.send(
                 "POST",
                 self._path,
@@ -185,6 +243,8 @@ class Asking:
                 return _blocking_state(self._http.json(response, what), what)
         except LostError as lost:
             return self._recover(fold, user, deadline, lost.failure)
+        finally:
+            self._slot.give_back()
 
     def _listen(self, response: requests.Response, fold: RunFold, user: str, deadline: float) -> RunState:
         """Follow a stream to its terminal event; raises `LostError` where it ends without one."""
@@ -195,6 +255,7 @@ class Asking:
                 if fold.task_id is not None and self._runs.started(user, fold.task_id):
                     source.allow_silence(self._times.idle)
                 if fold.end is not None:
+                    self._slot.give_back()
                     source.drain()
                     return fold.end
         except (BrokenStreamError, urllib3.exceptions.HTTPError, OSError) as error:
@@ -207,23 +268,28 @@ class Asking:
         """How the run ended whose connection broke; raises `failure` where no run came about."""
         give_up = time.monotonic() + self._times.grace
         wait = self._times.poll
+        self._lost.append(user)
         while fold.workflow_run_id is None:
             self._check_cancelled()
-            fold.workflow_run_id = self._find_run(user)
-            if fold.workflow_run_id is None and time.monotonic() >= give_up:
-                self._lost.append(user)
-                raise failure
+            try:
+                fold.workflow_run_id = self._find_run(user)
+                looked = True
+            except DifyTransientError:
+                looked = False
             if fold.workflow_run_id is None:
-                self._runs.cancelled.wait(min(wait, max(0.0, give_up - time.monotonic())))
+                if looked and time.monotonic() >= give_up:
+                    raise failure
+                if time.monotonic() >= deadline:
+                    # The log could not be read: a run that was perhaps started must not be started again.
+                    raise OutcomeUnknownError(f"{failure}; nor could it be looked for in Dify's log")
+                self._runs.cancelled.wait(min(wait, max(self._times.poll, give_up - time.monotonic())))
                 wait = min(wait * 1.5, _LONGEST_POLL_S)
+        self._lost.remove(user)
         return self._await_end(fold, user, max(deadline, give_up))
 
     def _find_run(self, user: str) -> str | None:
-        """The run of a user in Dify's log, or None; a log that cannot be read now counts as none yet."""
-        try:
-            entries, _ = log_page(self._http, user=user)
-        except DifyTransientError:
-            return None
+        """The run of a user in Dify's log, or None; raises `DifyTransientError` where it cannot be read."""
+        entries, _ = log_page(self._http, user=user)
         # Where the tries share their user, the runs of earlier ones are there too.
         known = {attempt.workflow_run_id for attempt in self._attempts}
         return next((entry.workflow_run_id for entry in entries if entry.workflow_run_id not in known), None)
@@ -238,13 +304,19 @@ class Asking:
             state = self._look(run_id, missing_ok=time.monotonic() < missing_until)
             if state is not None and state.status in ENDED:
                 return _with_usage(state, fold.node_usage)
-            if state is not None and (end := self._attach(fold, run_id, user, deadline)) is not None:
+            late = time.monotonic() + wait > deadline
+            if (
+                state is not None
+                and not late
+                and (end := self._attach(fold, run_id, user, deadline)) is not None
+            ):
                 return end
-            if time.monotonic() + wait > deadline:
+            if late:
                 error = OutcomeUnknownError(
                     f"Dify: workflow run {run_id} did not end within {self._times.total:.0f} s; "
                     "it may still succeed"
                 )
+                error.seen = state is not None
                 error.workflow_run_id, error.usage = run_id, fold.node_usage
                 raise error
             self._runs.cancelled.wait(wait)
@@ -282,7 +354,7 @@ class Asking:
         """A run that says `stopped` and was not stopped by us may be going on; wait and see."""
         if state.status != "stopped" or state.workflow_run_id is None or self._runs.cancelled.is_set():
             return state
-        give_up = time.monotonic() + self._times.stopped
+        give_up = time.monotonic() + self._times.stopped - self._age
         while True:
             try:
                 seen = self._look(state.workflow_run_id, missing_ok=False)

@@ -41,6 +41,7 @@ class DifyError(CaiError):
         workflow_run_id: the run it is about, where there is one.
         usage: what that run used all the same.
         attempts: the runs that were asked for until then (`dify_runs.Attempt`), set where a call gives up.
+        pending: whether a run of it may still be under way, or come to light; set likewise.
     """
 
     status: int | None = None
@@ -48,6 +49,7 @@ class DifyError(CaiError):
     workflow_run_id: str | None = None
     usage: Usage = UNKNOWN
     attempts: tuple[Any, ...] = ()
+    pending: bool = False
 
 
 class DifyPermanentError(DifyError, PermanentError):
@@ -80,6 +82,13 @@ class WrongAddressError(ConfigurationError):
 
 class WrongAppError(ConfigurationError):
     """400 `not_workflow_app`, `not_chat_app`, `Workflow not published`: the key's app cannot be asked so."""
+
+
+class ModelUnavailableError(ConfigurationError):
+    """400 `provider_not_initialize`, `provider_quota_exceeded`, `model_currently_not_support`: Dify's model.
+
+    Faults of models mostly come as failed runs in HTTP 200; these codes are those of faults before the run.
+    """
 
 
 class InvalidInputError(DifyPermanentError):
@@ -126,7 +135,16 @@ class OutcomeUnknownError(DifyError, TransientError):
     """A run was started and its end could not be seen before the deadline.
 
     It may still succeed. Asking again now could pay twice; look at `workflow_run_id` first.
+
+    Attributes:
+        seen: whether Dify said of it, when the time was up, that it had not ended.
     """
+
+    seen: bool = False
+
+
+class NothingCameOfItError(DifyError, PermanentError):
+    """A question that was asked before started runs, and none of them gave a result; it may be asked anew."""
 
 
 DifyFailure = DifyPermanentError | DifyTransientError | OutcomeUnknownError
@@ -174,6 +192,14 @@ def error_of(
 
 def _error(status: int, code: str | None, said: str, start: str) -> DifyFailure:
     text = f"{start}: {said}" if said else start
+    if code in ("provider_not_initialize", "provider_quota_exceeded", "model_currently_not_support"):
+        return ModelUnavailableError(f"{text}; set the workflow's model up in Dify")
+    if code == "completion_request_error":
+        return WorkflowInterruptedError(text) if may_pass(said) else WorkflowFailedError(text)
+    return _by_status(status, code, said, text)
+
+
+def _by_status(status: int, code: str | None, said: str, text: str) -> DifyFailure:
     if status == 429 or (status == 400 and said.casefold().startswith(_LIMIT_TEXT)):
         return RateLimitedError(f"{text}; lower IO_THREADS or raise the app's limit of concurrent requests")
     if status >= 500:
@@ -188,7 +214,7 @@ def _error(status: int, code: str | None, said: str, start: str) -> DifyFailure:
         )
     if status == 404:
         return NotFoundError(text)
-    if code in ("not_workflow_app", "not_chat_app", "app_unavailable", "provider_not_initialize"):
+    if code in ("not_workflow_app", "not_chat_app", "app_unavailable"):
         return WrongAppError(f"{text}; the key must be that of a published workflow app")
     if said == "Workflow not published":
         return WrongAppError(f"{text}; publish the workflow in Dify")

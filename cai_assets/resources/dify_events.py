@@ -7,7 +7,7 @@ with every version.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sseclient
@@ -125,14 +125,17 @@ class RunFold:
 
     def _add_node(self, detail: Mapping[str, Any]) -> None:
         # The same account stands in three places; each node execution counts once, also when events repeat.
-        for part in (
-            detail.get("outputs"),
-            detail.get("process_data"),
-            {"usage": detail.get("execution_metadata")},
+        process = _object(detail.get("process_data"))
+        for account in (
+            _object(detail.get("outputs")).get("usage"),
+            process.get("usage"),
+            detail.get("execution_metadata"),
         ):
-            usage = usage_of(_object(part).get("usage"))
+            usage = usage_of(account)
             if usage != UNKNOWN:
-                self._nodes[f"{detail.get('id')}/{detail.get('retry_index', 0)}"] = usage
+                model = _text(process.get("model_name"))
+                place = f"{detail.get('id')}/{detail.get('retry_index', 0)}"
+                self._nodes[place] = replace(usage, model=model)
                 return
 
 
@@ -145,7 +148,8 @@ def run_state(
     """The state in a `workflow_finished`, a blocking answer's `data`, or a run's detail.
 
     Usage: the total of tokens is the run's own (`total_tokens`); the price is that of the nodes, else of the
-    `usage` that the workflow itself gives as an output. 0 tokens mean that nobody said.
+    `usage` that the workflow itself gives as an output; the model is that of the nodes. 0 tokens mean that
+    nobody said.
     """
     outputs = _object(detail.get("outputs"))
     own = usage_of({"total_tokens": detail.get("total_tokens")})

@@ -77,15 +77,33 @@ def attempts_of(error: BaseException) -> tuple[Attempt, ...]:
     return error.attempts if isinstance(error, DifyError) else ()
 
 
+class Slot:
+    """A place among the runs that may be under way at once; given back once, as soon as its run has ended."""
+
+    def __init__(self, places: threading.Semaphore | None) -> None:
+        self._places = places
+
+    def give_back(self) -> None:
+        """Let the next run begin."""
+        places, self._places = self._places, None
+        if places is not None:
+            places.release()
+
+
 class Runs:
     """The runs of a client that are under way, so that they can be stopped. Threads share it.
+
+    Args:
+        most_at_once: questions under way together, or None for no limit. A further thread may have its
+            question ready by then, so that the server waits for nobody.
 
     Attributes:
         cancelled: set once no run shall be waited for any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_at_once: int | None = None) -> None:
         self.cancelled = threading.Event()
+        self._places = None if most_at_once is None else threading.Semaphore(most_at_once)
         self._lock = threading.Lock()
         self._tasks: dict[str, str] = {}
 
@@ -106,6 +124,13 @@ class Runs:
         with self._lock:
             return dict(self._tasks)
 
+    def slot(self) -> Slot:
+        """Wait for a place; one that was waited for while all is cancelled is none."""
+        while self._places is not None and not self._places.acquire(timeout=1.0):
+            if self.cancelled.is_set():
+                return Slot(None)
+        return Slot(self._places)
+
     def sleep(self, seconds: float) -> None:
         """Wait, or until all is cancelled."""
         self.cancelled.wait(seconds)
@@ -117,6 +142,8 @@ def log_page(
     user: str | None = None,
     keyword: str | None = None,
     status: Literal["succeeded", "failed", "stopped"] | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
     page: int = 1,
     limit: int = 20,
 ) -> tuple[list[LogEntry], int]:
@@ -125,6 +152,8 @@ def log_page(
         "created_by_end_user_session_id": user,
         "keyword": keyword,
         "status": status,
+        "created_at__after": None if created_after is None else created_after.isoformat(),
+        "created_at__before": None if created_before is None else created_before.isoformat(),
         "page": page,
         "limit": limit,
     }

@@ -100,6 +100,8 @@ def translate_partitions(
     run_id: str,
     log: logging.Logger,
     client: DifyClient | None = None,
+    *,
+    retranslate: bool = False,
 ) -> EnrichmentSummary:
     """Bring the translations of these partitions to what their live messages need.
 
@@ -114,12 +116,14 @@ def translate_partitions(
         run_id: run of the platform; the ledger and the budget count by it.
         log: gets progress every 5 s; never a text.
         client: instead of one made from the settings.
+        retranslate: ask anew for what was translated with another DIFY_PROMPT_VERSION; else that stands. The
+            older translation goes when the new one is there.
 
     Raises:
         PermanentError: the workflow, its key or the settings are wrong (what was answered is written).
         TransientError: Dify or the database is down.
     """
-    return Translations(mongo, settings, run_id, log, client).run(partitions)
+    return Translations(mongo, settings, run_id, log, client, retranslate=retranslate).run(partitions)
 
 
 def categorise_partitions(

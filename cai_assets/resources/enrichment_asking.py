@@ -1,60 +1,55 @@
-"""Asking Dify many things at once: threads, a bounded window, one question at a time for each text.
+"""Asking Dify many things at once: threads that ask, adopt what was asked before, and keep the budget.
 
-What is asked and what becomes of the answers belongs to `enrichment_translations` and
-`enrichment_categories`.
+Who may ask for what is `enrichment_claims`' affair, what is asked and what becomes of the answers that of
+`enrichment_translations` and `enrichment_categories`.
 """
 
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from cai_assets.domain.ledger import UNKNOWN, Budget
+from cai_assets.domain.budget import Budget
+from cai_assets.domain.ledger import UNKNOWN
 from cai_assets.failures import CaiError, PermanentError, TransientError
 from cai_assets.resources.dify import DifyClient
-from cai_assets.resources.dify_errors import ConfigurationError, DifyError, OutcomeUnknownError
+from cai_assets.resources.dify_errors import (
+    ConfigurationError,
+    DifyError,
+    DifyPermanentError,
+    NothingCameOfItError,
+    OutcomeUnknownError,
+)
 from cai_assets.resources.dify_http import Timeouts
-from cai_assets.resources.dify_runs import Attempt
+from cai_assets.resources.dify_runs import Attempt, WorkflowResult
+from cai_assets.resources.enrichment_claims import Question
 from cai_assets.settings import Settings
 
-# Units that wait beside those under way, so that a fast server is kept busy while answers are written.
-_WINDOW_PER_WORKER: Final = 8
 # Failures in a row that could pass, with none that succeeded between, after which Dify counts as down; each
 # has been retried for about a minute by then.
 _LEAST_IN_A_ROW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What became known of a unit just before it was asked.
-
-    Attributes:
-        value: its answer, which came from elsewhere meanwhile; None where there is none.
-        unresolved: a run of it whose end was not seen, as (workflow run id, user).
-    """
-
-    value: Any = None
-    unresolved: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Unit:
-    """One thing to ask.
+    """One question, about one thing or several.
 
     Attributes:
-        key: identity; of equal keys only one is asked at a time, in the whole process.
+        keys: identity of each thing, in the order in which they are asked about.
         inputs: of the workflow.
         user: unique for this unit and run.
         characters: length of what is asked about, for the budget.
+        lost: questions about the same, and one thing alone, whose end nobody saw; newest last.
         payload: the asker's own.
     """
 
-    key: str
+    keys: tuple[str, ...]
     inputs: Mapping[str, Any]
     user: str
     characters: int
+    lost: tuple[Question, ...] = ()
     payload: Any = None
 
 
@@ -63,86 +58,65 @@ class Outcome:
     """What became of a unit.
 
     Attributes:
-        kind: `answered` (see outputs), `known` (see value), `failed`, `refused` (the budget), `aborted`.
+        kind: `answered` (see outputs), `failed`, `refused` (the budget), `aborted`.
         outputs: of the workflow.
-        value: what `Known` gave.
-        attempts: the runs it took.
+        adopted: the lost question that these outputs answer, or that may still be answered, where it was one.
+        attempts: the runs it took, of this question.
+        earlier: the runs of lost questions that were found, each with its question.
         reason: why there is no answer.
-        unresolved: a run whose end was not seen.
+        lasting: whether asking the same again gives the same.
+        unresolved: run and user of a question whose end was not seen.
+        pending: whether a run of it may still be under way, or come to light.
+        begun: False where it was aborted before anything was asked.
     """
 
-    kind: Literal["answered", "known", "failed", "refused", "aborted"]
+    kind: Literal["answered", "failed", "refused", "aborted"]
     outputs: Mapping[str, Any] | None = None
-    value: Any = None
+    adopted: Question | None = None
     attempts: Sequence[Attempt] = ()
+    earlier: Sequence[tuple[Question, Attempt]] = ()
     reason: str | None = None
+    lasting: bool = False
     unresolved: tuple[str, str] | None = None
+    pending: bool = False
+    begun: bool = True
 
 
-class _Claims:
-    """Keys that are being asked somewhere in this process, until their answer is written."""
+@dataclass(slots=True)
+class _Found:
+    """What came of lost questions."""
 
-    def __init__(self) -> None:
-        self._change = threading.Condition()
-        self._held: set[str] = set()
-
-    def take(self, key: str, given_up: threading.Event) -> bool:
-        """Wait until nobody holds the key, and hold it; False where waiting was given up."""
-        with self._change:
-            while key in self._held:
-                if given_up.is_set():
-                    return False
-                self._change.wait(0.5)
-            self._held.add(key)
-            return True
-
-    def release(self, keys: Sequence[str]) -> None:
-        with self._change:
-            self._held.difference_update(keys)
-            self._change.notify_all()
-
-
-_CLAIMS: Final = _Claims()
+    earlier: list[tuple[Question, Attempt]] = field(default_factory=list)
+    outcome: Outcome | None = None
 
 
 class AskingPool:
-    """Threads that ask. One thread submits and takes outcomes; claims are released by `written`.
+    """Threads that ask. One thread submits and takes outcomes.
 
     Args:
         client: who is asked.
         workers: questions under way at once.
         budget: what may still be spent.
-        look_up: tells what is known of a unit, in the asking thread, once nobody else is asking for it.
-        scope: keeps keys of different databases and purposes apart.
     """
 
-    def __init__(
-        self,
-        client: DifyClient,
-        workers: int,
-        budget: Budget,
-        look_up: Callable[[Unit], Known],
-        scope: str,
-    ) -> None:
+    def __init__(self, client: DifyClient, workers: int, budget: Budget) -> None:
         self._client = client
         self._budget = budget
-        self._look_up = look_up
-        self._scope = scope
         self._outcomes: queue.SimpleQueue[tuple[Unit, Outcome]] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="dify")
-        self._window = workers * (1 + _WINDOW_PER_WORKER)
+        # Some more than may ask at once: they have the next question ready when a run ends.
+        self._threads = ThreadPoolExecutor(workers + workers // 8, thread_name_prefix="dify")
         self._most_in_a_row = max(_LEAST_IN_A_ROW, workers)
         self._given_up = threading.Event()
         self._lock = threading.Lock()
         self._in_a_row = 0
-        self._held: set[str] = set()
+        self.workers = workers
         self.under_way = 0
         self.broken: CaiError | None = None
 
     @property
     def full(self) -> bool:
-        """Whether outcomes must be taken before more is submitted."""
-        return self.under_way >= self._window
+        """Whether outcomes must be taken before more is submitted: as many wait as are under way."""
+        return self.under_way >= 2 * self.workers
 
     def submit(self, unit: Unit) -> None:
         """Ask for a unit as soon as a thread is free."""
@@ -153,7 +127,7 @@ class AskingPool:
         """Outcomes that have come, waiting at most `timeout` seconds for the first."""
         taken: list[tuple[Unit, Outcome]] = []
         try:
-            taken.append(self._outcomes.get(timeout=timeout))
+            taken.append(self._outcomes.get(timeout=timeout) if timeout > 0 else self._outcomes.get_nowait())
             while True:
                 taken.append(self._outcomes.get_nowait())
         except queue.Empty:
@@ -161,25 +135,15 @@ class AskingPool:
         self.under_way -= len(taken)
         return taken
 
-    def written(self, keys: Sequence[str]) -> None:
-        """The outcomes of these units are in the database (or there is nothing to write): others may ask."""
-        with self._lock:
-            held = [self._scope + key for key in keys if self._scope + key in self._held]
-            self._held.difference_update(held)
-        _CLAIMS.release(held)
-
     def cancel(self) -> None:
         """Stop the runs under way and ask nothing more; outcomes still come."""
         self._given_up.set()
         self._client.cancel()
 
     def close(self) -> None:
-        """Wait for the threads and give back every claim."""
+        """Wait for the threads."""
         self._given_up.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        with self._lock:
-            held, self._held = list(self._held), set()
-        _CLAIMS.release(held)
 
     def _work(self, unit: Unit) -> None:
         try:
@@ -192,35 +156,41 @@ class AskingPool:
         self._outcomes.put((unit, outcome))
 
     def _outcome(self, unit: Unit) -> Outcome:
-        if self._given_up.is_set() or not _CLAIMS.take(self._scope + unit.key, self._given_up):
-            return Outcome("aborted")
-        with self._lock:
-            self._held.add(self._scope + unit.key)
-        known = self._look_up(unit)
-        if known.value is not None:
-            return Outcome("known", value=known.value)
-        if known.unresolved is not None and (found := self._resolved(*known.unresolved)) is not None:
-            return found
+        found = _Found()
+        for question in reversed(unit.lost):
+            if self._given_up.is_set():
+                return Outcome("aborted", earlier=found.earlier, begun=False)
+            self._find(question, found)
+            if found.outcome is not None:
+                return replace(found.outcome, earlier=found.earlier)
+        if self._given_up.is_set():
+            return Outcome("aborted", earlier=found.earlier, begun=False)
         reservation = self._budget.reserve(unit.characters)
         if reservation is None:
-            return Outcome("refused", reason=self._budget.reason)
+            return Outcome("refused", reason=self._budget.reason, earlier=found.earlier)
         attempts: Sequence[Attempt] = ()
         try:
             outcome = self._ask(lambda: self._client.run(unit.inputs, unit.user))
             attempts = outcome.attempts
-            return outcome
+            return replace(outcome, earlier=found.earlier)
         finally:
             used = sum((attempt.usage for attempt in attempts), UNKNOWN)
             self._budget.settle(reservation, unit.characters, used, asked=_may_have_run(attempts))
 
-    def _resolved(self, workflow_run_id: str, user: str) -> Outcome | None:
-        """The answer of a run that was lost sight of; None where it gave none, so that it is asked anew."""
-        outcome = self._ask(lambda: self._client.result_of(workflow_run_id, user))
-        return outcome if outcome.kind != "failed" or outcome.unresolved is not None else None
+    def _find(self, question: Question, found: _Found) -> None:
+        """Look for the run of a lost question: its answer, or that it may still come, ends the matter."""
+        outcome = self._ask(
+            lambda: self._client.adopt(question.user, question.asked_at, question.workflow_run_id)
+        )
+        found.earlier += [(question, attempt) for attempt in outcome.attempts]
+        if outcome.kind != "failed" or outcome.pending:
+            found.outcome = replace(outcome, attempts=(), adopted=question)
 
-    def _ask(self, ask: Callable[[], Any]) -> Outcome:
+    def _ask(self, ask: Callable[[], WorkflowResult | None]) -> Outcome:
         try:
             result = ask()
+        except NothingCameOfItError as error:
+            return Outcome("failed", attempts=error.attempts)
         except ConfigurationError as error:
             self._break(error)
             return Outcome("aborted", attempts=error.attempts)
@@ -228,12 +198,22 @@ class AskingPool:
             self._note_failure(error)
             last = error.attempts[-1] if error.attempts else None
             unresolved = (error.workflow_run_id, last.user) if error.workflow_run_id and last else None
-            return Outcome("failed", attempts=error.attempts, reason=_lasting(error), unresolved=unresolved)
+            return Outcome(
+                "failed", attempts=error.attempts, reason=_lasting(error), unresolved=unresolved, pending=True
+            )
         except DifyError as error:
             self._note_failure(error)
             if self._given_up.is_set():
                 return Outcome("aborted", attempts=error.attempts)
-            return Outcome("failed", attempts=error.attempts, reason=_lasting(error))
+            return Outcome(
+                "failed",
+                attempts=error.attempts,
+                reason=_lasting(error),
+                lasting=isinstance(error, DifyPermanentError),
+                pending=error.pending,
+            )
+        if result is None:
+            return Outcome("failed", reason="nothing came of it")
         with self._lock:
             self._in_a_row = 0
         return Outcome("answered", outputs=result.outputs, attempts=result.attempts)
@@ -284,21 +264,37 @@ def open_client(settings: Settings, purpose: Literal["translation", "category"])
         timeouts=Timeouts(),
         max_retries=settings.max_retries,
         retry_delay=settings.retry_delay,
+        most_at_once=settings.io_workers,
     )
 
 
-def check_contract(client: DifyClient, purpose: str, names: Sequence[str]) -> None:
+def check_contract(
+    client: DifyClient, purpose: str, choices: Sequence[Sequence[str]]
+) -> Mapping[str, int | None]:
     """Make sure that a workflow declares the inputs it will be given.
+
+    Args:
+        client: of the workflow's app.
+        purpose: for the message.
+        choices: sets of inputs, any of which will do; the first that fits is taken.
+
+    Returns:
+        The inputs it will get, each with the most characters it takes.
 
     Raises:
         ConfigurationError: naming those that it lacks, and those that it asks for and will not get.
     """
-    form = {field.variable: field for field in client.form()}
-    missing = [name for name in names if name not in form]
-    asked = [name for name, field in form.items() if field.required and name not in names]
-    if missing or asked:
+    form = {one.variable: one for one in client.form()}
+    problems = []
+    for names in choices:
+        missing = [name for name in names if name not in form]
+        asked = [name for name, one in form.items() if one.required and name not in names]
+        if not missing and not asked:
+            return {name: form[name].max_length for name in names}
         parts = [f"does not declare {', '.join(missing)}"] if missing else []
         parts += [f"requires {', '.join(asked)}, which it will not get"] if asked else []
-        raise ConfigurationError(
-            f"Dify: the {purpose} workflow {' and '.join(parts)}; its Start node must have {', '.join(names)}"
-        )
+        problems.append(" and ".join(parts))
+    wanted = ", or ".join(", ".join(names) for names in choices)
+    raise ConfigurationError(
+        f"Dify: the {purpose} workflow {problems[-1]}; its Start node must have {wanted}"
+    )

@@ -8,7 +8,7 @@ import json
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from cai_assets.domain.categories import (
 )
 from cai_assets.domain.ledger import Call
 from cai_assets.domain.workflows import (
+    CATEGORY_INPUTS,
     CATEGORY_NAMES,
     CATEGORY_TRANSCRIPT,
     OUTPUT_CATEGORY,
@@ -34,8 +35,8 @@ from cai_assets.domain.workflows import (
 )
 from cai_assets.failures import PermanentError
 from cai_assets.resources.dify import DifyClient
-from cai_assets.resources.enrichment_asking import Known, Outcome, Unit
-from cai_assets.resources.enrichment_loop import AskingLoop
+from cai_assets.resources.enrichment_asking import Outcome, Unit
+from cai_assets.resources.enrichment_loop import AskingLoop, Wanted
 from cai_assets.resources.enrichment_reading import chunks, find, live
 from cai_assets.resources.enrichment_summary import EnrichmentSummary
 from cai_assets.resources.enrichment_writes import calls_of, now, replacement
@@ -80,10 +81,9 @@ class Categories:
             run_id,
             log,
             purpose="category",
-            inputs=(CATEGORY_TRANSCRIPT, CATEGORY_NAMES),
+            inputs=CATEGORY_INPUTS,
             summary=self.summary,
-            look_up=self._look_up,
-            take=self._take,
+            asker=self,
             client=client,
         )
 
@@ -97,22 +97,45 @@ class Categories:
         transcripts = self._transcripts(partition)
         self._detach(partition, set(conversations))
         for chunk in chunks(conversations, _LOOKUP):
-            ids = {category_id(one, self._taxonomy.version): one for one in chunk}
-            stored = {one["_id"]: one for one in find(self._mongo, "categories", {"_id": {"$in": list(ids)}})}
-            for document_id, conversation_id in ids.items():
+            decided: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+            for one in find(self._mongo, "categories", {"conversation_id": {"$in": list(chunk)}}):
+                decided[one["conversation_id"]].append(one)
+            for conversation_id in chunk:
                 text = transcripts.get(conversation_id, "")
                 digest = input_hash(text, self._taxonomy, self._settings.dify_prompt_version)
-                self._one(_Question(conversation_id, partition, text, digest, stored.get(document_id)))
+                document_id = category_id(conversation_id, self._taxonomy.version)
+                versions = {one["_id"]: one for one in decided[conversation_id]}
+                stored = versions.pop(document_id, None)
+                question = _Question(conversation_id, partition, text, digest, stored)
+                if not self._carried(question, versions.values()):
+                    self._one(question)
                 self._loop.breathe()
+
+    def _carried(self, question: _Question, versions: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether a person decided under another version of the taxonomy, which holds for this one too."""
+        by_person = [one for one in versions if one["source"] == "human"]
+        latest = max(by_person, key=lambda one: one["changed_at"], default=None)
+        if latest is None or (question.stored is not None and question.stored["source"] == "human"):
+            return False
+        decision = decide(latest["category"], latest["confidence"], self._taxonomy)
+        if isinstance(decision, str):
+            return False  # the category is gone: the workflow decides among those that there are
+        counts = self.summary.of(question.partition)
+        counts.needing += 1
+        counts.done += 1
+        self._put(question, decision, "human", None, decided_by=latest.get("decided_by"))
+        return True
 
     def _transcripts(self, partition: str) -> dict[str, str]:
         """What was said in each conversation, translated where a translation is there."""
         version, target = self._settings.dify_prompt_version, self._settings.dify_target_language
-        translated = {
-            (one["message_id"], one["text_hash"]): one["text"]
-            for one in find(self._mongo, "translations", {"partition": partition})
-            if one["status"] == "ok" and one["target_language"] == target and one["prompt_version"] == version
-        }
+        translated: dict[tuple[str, str], str] = {}
+        for one in find(self._mongo, "translations", {"partition": partition}):
+            if one["status"] == "ok" and one["target_language"] == target:
+                key = one["message_id"], one["text_hash"]
+                # That of an older prompt serves until there is a newer one.
+                if one["prompt_version"] == version or key not in translated:
+                    translated[key] = one["text"]
         said: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for message in live(self._mongo, "messages", partition):
             # Notes among the staff are not what the conversation with the user is about, and stay inside.
@@ -161,7 +184,9 @@ class Categories:
         elif (reason := self._loop.cannot_ask) is not None:
             self._skip(question, reason)
         else:
-            self._loop.submit(self._unit(question))
+            # A run that was asked about another transcript is no answer to this one.
+            key = f"{category_id(question.conversation_id, self._taxonomy.version)}|{question.input_hash}"
+            self._loop.want(Wanted(key, question))
 
     @staticmethod
     def _stands(question: _Question) -> bool:
@@ -173,33 +198,44 @@ class Categories:
             and stored["partition"] == question.partition
         )
 
-    def _unit(self, question: _Question) -> Unit:
+    def compose(self, wanted: Sequence[Wanted]) -> list[Unit]:
+        """One question a conversation."""
+        return [self._unit(one.key, one.payload) for one in wanted]
+
+    def _unit(self, key: str, question: _Question) -> Unit:
         inputs = {
             CATEGORY_TRANSCRIPT: question.transcript,
             CATEGORY_NAMES: json.dumps(self._taxonomy.names, ensure_ascii=False),
         }
-        key = category_id(question.conversation_id, self._taxonomy.version)
         user = f"cai-c-{question.input_hash}-{self._nonce}-{self._user_tail(question)}"
-        return Unit(key, inputs, user, len(question.transcript), question)
+        return Unit((key,), inputs, user, len(question.transcript), payload=question)
 
     @staticmethod
     def _user_tail(question: _Question) -> str:
         # Equal transcripts of two conversations must not share a user; ids may be longer than Dify allows.
         return uuid.uuid5(uuid.NAMESPACE_OID, question.conversation_id).hex[:12]
 
-    def _look_up(self, unit: Unit) -> Known:
-        question: _Question = unit.payload
-        for document in find(self._mongo, "categories", {"_id": unit.key}):
-            if document["source"] == "human" or (
-                document["source"] == "llm" and document["input_hash"] == question.input_hash
-            ):
-                return Known(document)
-            lost = document.get("unresolved")
-            if lost and document["input_hash"] == question.input_hash:
-                return Known(None, (lost["workflow_run_id"], lost["user"]))
-        return Known()
+    def known(self, wanted: Sequence[Wanted]) -> Mapping[str, Any]:
+        """What a person or another run decided meanwhile."""
+        questions = {one.payload.conversation_id: one for one in wanted}
+        ids = [category_id(conversation_id, self._taxonomy.version) for conversation_id in questions]
+        found = {}
+        for document in find(self._mongo, "categories", {"_id": {"$in": ids}}):
+            one = questions[document["conversation_id"]]
+            same = document["source"] == "llm" and document["input_hash"] == one.payload.input_hash
+            # What is known already, and asked all the same, belongs to another partition or is out of date.
+            if document["source"] == "human" or same:
+                found[one.key] = document
+        return found
 
-    def _take(self, unit: Unit, outcome: Outcome) -> None:
+    def take_known(self, key: str, payload: Any, value: Any) -> None:
+        """Make a decision that came from elsewhere one of this partition."""
+        del key, value
+        self.summary.of(payload.partition).done += 1
+        self._put_partition(payload)
+
+    def take(self, unit: Unit, outcome: Outcome) -> Sequence[Unit]:
+        """Write a decision: the workflow's, or that of the words where it gave none."""
         question: _Question = unit.payload
         counts = self.summary.of(question.partition)
         decision: Decision | str = outcome.reason or "no reason given"
@@ -207,18 +243,17 @@ class Categories:
             outputs = outcome.outputs or {}
             decision = decide(outputs.get(OUTPUT_CATEGORY), outputs.get(OUTPUT_CONFIDENCE), self._taxonomy)
         problem = decision if isinstance(decision, str) else None
-        self._loop.writes.add_calls(calls_of(outcome.attempts, self._call(question), problem))
-        if outcome.kind == "known":
-            counts.done += 1
-            self._put_partition(question)
-        elif isinstance(decision, Decision):
+        attempts = [*(attempt for _, attempt in outcome.earlier), *outcome.attempts]
+        self._loop.writes.add_calls(calls_of(attempts, self._call(question), problem))
+        if isinstance(decision, Decision):
             counts.done += 1
             self._put(question, decision, "llm", None)
         elif outcome.kind == "refused":
             self._skip(question, decision)
         elif outcome.kind != "aborted":
             counts.failed += 1
-            self._put(question, self._rule(question), "rule", decision, outcome.unresolved)
+            self._put(question, self._rule(question), "rule", decision)
+        return ()
 
     def _skip(self, question: _Question, reason: str) -> None:
         self.summary.of(question.partition).skipped += 1
@@ -252,7 +287,7 @@ class Categories:
         decision: Decision,
         source: str,
         error: str | None,
-        unresolved: tuple[str, str] | None = None,
+        decided_by: str | None = None,
     ) -> None:
         document: dict[str, Any] = {
             "partition": question.partition,
@@ -264,7 +299,7 @@ class Categories:
             "source": source,
             "error": error,
             "input_hash": question.input_hash,
-            "unresolved": {"workflow_run_id": unresolved[0], "user": unresolved[1]} if unresolved else None,
+            **({"decided_by": decided_by} if decided_by else {}),
         }
         stored = question.stored
         if stored is not None and all(stored.get(name) == value for name, value in document.items()):
@@ -286,7 +321,7 @@ class Categories:
 
 def decide_by_person(
     mongo: MongoStore, settings: Settings, conversation_id: str, category: str, person: str
-) -> None:
+) -> str:
     """Write down a person's decision, which no run overwrites.
 
     Args:
@@ -295,6 +330,9 @@ def decide_by_person(
         conversation_id: a live conversation.
         category: a name of the taxonomy, or `unknown`.
         person: who decided.
+
+    Returns:
+        The conversation's day, which shows the decision once it is materialised.
 
     Raises:
         PermanentError: no such live conversation, or no such category.
@@ -320,3 +358,4 @@ def decide_by_person(
         "changed_at": now(),
     }
     mongo.write("categories", [replacement(document)]).raise_failures()
+    return str(conversation["partition"])

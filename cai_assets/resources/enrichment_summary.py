@@ -1,7 +1,7 @@
 """What the enrichment did, in numbers that the UI shows. Nothing of a text is in them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,19 @@ class Counts:
         """What a later run will take up."""
         return self.needing - self.done
 
+    def metadata(self) -> dict[str, Any]:
+        """For the UI: counts, and whether all is done."""
+        return {
+            "needing": self.needing,
+            "done": self.done,
+            "cached": self.cached,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "left": self.left,
+            "complete": self.left == 0,
+            **({"coverage": self.done / self.needing} if self.needing else {}),
+        }
+
     def __add__(self, other: "Counts") -> "Counts":
         """Both together."""
         return Counts(
@@ -107,6 +120,7 @@ class EnrichmentSummary:
     def note_attempts(self, attempts: Iterable[Attempt]) -> None:
         """Take in the runs of one call."""
         for attempt in attempts:
+            self.asked += attempt.requests > 0
             self.usage += attempt.usage
             self.unknown_usage += attempt.usage.tokens is None
             if attempt.error is None:
@@ -114,7 +128,6 @@ class EnrichmentSummary:
 
     def metadata(self) -> dict[str, Any]:
         """For the UI: counts, tokens, price, latencies in ms; what is not known is left out."""
-        total = self.total
         known = {
             "tokens": self.usage.tokens,
             "price": None if self.usage.price is None else float(self.usage.price),
@@ -122,16 +135,10 @@ class EnrichmentSummary:
             "latency_p50_ms": self.latencies.quantile(0.5),
             "latency_p95_ms": self.latencies.quantile(0.95),
             "skipped_because": self.reason,
-            "coverage": total.done / total.needing if total.needing else None,
         }
         return {
-            "needing": total.needing,
-            "done": total.done,
+            **self.total.metadata(),
             "asked": self.asked,
-            "cached": total.cached,
-            "failed": total.failed,
-            "skipped": total.skipped,
-            "left": total.left,
             "calls_of_unknown_usage": self.unknown_usage,
             **{name: value for name, value in known.items() if value is not None},
         }
@@ -142,8 +149,23 @@ class EnrichmentSummary:
         price = (
             "" if self.usage.price is None else f", {self.usage.price:f} {self.usage.currency or ''}".rstrip()
         )
+        unknown = f" (unknown of {self.unknown_usage} calls)" if self.unknown_usage else ""
+        latency = ""
+        for share in (50, 95):
+            if (milliseconds := self.latencies.quantile(share / 100)) is not None:
+                latency += f", p{share} {milliseconds} ms"
         return (
             f"{total.done} done ({total.cached} from the memory), {total.failed} failed, "
-            f"{total.skipped} skipped; {self.asked} calls, {self.usage.tokens or 0} tokens{price}, "
-            f"p50 {self.latencies.quantile(0.5)} ms, p95 {self.latencies.quantile(0.95)} ms"
+            f"{total.skipped} skipped, {total.left} left; {self.asked} calls, "
+            f"{self.usage.tokens or 0} tokens{price}{unknown}{latency}"
         )
+
+    def unfinished(self) -> Iterator[str]:
+        """One line for each partition that is done in part."""
+        for partition, counts in sorted(self.by_partition.items()):
+            if counts.left:
+                why = f" ({self.reason})" if counts.skipped and self.reason else ""
+                yield (
+                    f"{partition} is done in part: {counts.left} of {counts.needing} left, of them "
+                    f"{counts.failed} failed, {counts.skipped} not asked{why}; materialise it again to go on"
+                )

@@ -1,14 +1,15 @@
-"""Translations of some partitions: which messages need one, the memory, Dify, the documents that come of it.
+"""Translations of some partitions: what needs one, the memory, Dify, the documents that come of it.
 
-The rules are `domain.translation`'s, the threads and writes `enrichment_loop`'s. A text is asked once,
-however often it occurs; every further message that has it is served from the memory and says so in the
+The rules are `domain.translation`'s, the claims, threads and writes `enrichment_loop`'s. A text is asked
+once, however often it occurs; every further message that has it is served from the memory and says so in the
 ledger.
 """
 
 import logging
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -16,24 +17,36 @@ from pymongo import DeleteOne
 
 from cai_assets.domain.languages import Detection, detect, effective_language, primary_language
 from cai_assets.domain.ledger import Call, cached_call_id
-from cai_assets.domain.translation import memory_key, needs_translation, refusal, translation_id
+from cai_assets.domain.translation import (
+    answer_in,
+    listed_texts,
+    memory_key,
+    needs_translation,
+    packed,
+    refusal,
+    translation_id,
+)
 from cai_assets.domain.workflows import (
-    OUTPUT_TEXT,
+    TRANSLATION_INPUTS,
     TRANSLATION_SOURCE,
     TRANSLATION_TARGET,
     TRANSLATION_TEXT,
+    TRANSLATION_TEXTS,
 )
 from cai_assets.resources.dify import DifyClient
-from cai_assets.resources.enrichment_asking import Known, Outcome, Unit
-from cai_assets.resources.enrichment_loop import AskingLoop
+from cai_assets.resources.enrichment_asking import Outcome, Unit
+from cai_assets.resources.enrichment_loop import AskingLoop, Wanted
 from cai_assets.resources.enrichment_reading import chunks, find, live
+from cai_assets.resources.enrichment_stored import Stored, state_of
 from cai_assets.resources.enrichment_summary import Counts, EnrichmentSummary
 from cai_assets.resources.enrichment_writes import calls_of, first_of, ledger_document, now, replacement
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.settings import Settings
 
-# Keys of the memory that are looked up at once.
+# Messages and keys of the memory that are looked up at once.
 _LOOKUP: Final = 500
+# Most characters of one call that asks about several texts: models get careless with longer ones.
+_MOST_CHARACTERS: Final = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,8 @@ class _Need:
     """A message that needs a translation and has none that stands.
 
     Attributes:
-        state: what its translation document says now, as `_state`; None where there is none.
+        state: what its translation document says now, as `state_of`; None where there is none.
+        older: ids of documents of other prompt versions, which go once this one is translated.
     """
 
     message_id: str
@@ -51,15 +65,8 @@ class _Need:
     text_hash: str
     source: str
     key: str
-    state: bytes | None = field(repr=False)
-
-
-def _state(
-    partition: str, conversation_id: str, text_hash: str, source: str, status: str, error: str | None
-) -> bytes:
-    """All that a translation document says but its text, in eight bytes."""
-    parts = (partition, conversation_id, text_hash, source, status, error or "")
-    return blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    state: int | None
+    older: tuple[str, ...]
 
 
 class Translations:
@@ -72,12 +79,16 @@ class Translations:
         run_id: str,
         log: logging.Logger,
         client: DifyClient | None,
+        *,
+        retranslate: bool = False,
     ) -> None:
         self.summary = EnrichmentSummary()
         self._mongo = mongo
         self._run_id = run_id
         self._target = settings.dify_target_language
         self._version = settings.dify_prompt_version
+        self._most_texts = settings.dify_texts_per_call
+        self._retranslate = retranslate
         self._nonce = uuid.uuid4().hex[:8]
         # By key: who waits for the answer, what was answered since the memory was looked through, what
         # failed.
@@ -90,10 +101,9 @@ class Translations:
             run_id,
             log,
             purpose="translation",
-            inputs=(TRANSLATION_TEXT, TRANSLATION_SOURCE, TRANSLATION_TARGET),
+            inputs=TRANSLATION_INPUTS,
             summary=self.summary,
-            look_up=self._look_up,
-            take=self._take,
+            asker=self,
             client=client,
         )
 
@@ -106,40 +116,37 @@ class Translations:
 
     def _partition(self, partition: str) -> None:
         counts = self.summary.of(partition)
-        stored = {
-            document["_id"]: _state(
-                partition,
-                document["conversation_id"],
-                document["text_hash"],
-                document["source_language"],
-                document["status"],
-                document.get("error"),
+        stored = Stored(self._mongo, partition, self._target, self._version)
+        # All that is to be done is known before the first question: a cursor that is left open while Dify
+        # thinks is closed by the server after ten minutes. Texts are read again when it is their turn, so
+        # that a partition of any size takes little memory.
+        todo: list[tuple[str, str]] = []
+        for message, source in self._foreign(partition):
+            message_id, text_hash = message["_id"], message["text_hash"]
+            stands = stored.stands(
+                message_id, message["conversation_id"], text_hash, source, self._retranslate
             )
-            for document in find(self._mongo, "translations", {"partition": partition})
-        }
-        # All that is to be done is read before the first question: a cursor that is left open while Dify
-        # thinks is closed by the server after ten minutes.
-        todo = []
-        for need in self._needs(partition, stored):
-            counts.needing += 1
-            if need.state == self._state_of(need, "ok", None):
-                counts.done += 1
-            else:
-                todo.append(need)
-        for obsolete in stored:
+            if stands or needs_translation(message["text"], source, self._target):
+                counts.needing += 1
+                if stands:
+                    counts.done += 1
+                else:
+                    todo.append((message_id, source))
+        for obsolete in stored.obsolete(message_id for message_id, _ in todo):
             # Only if it is still this partition's: the message may have moved to another day.
             self._loop.writes.add("translations", DeleteOne({"_id": obsolete, "partition": partition}))
             self._loop.breathe()
         for chunk in chunks(todo, _LOOKUP):
-            self._chunk(chunk)
+            self._chunk(list(self._needs(partition, dict(chunk), stored)))
 
-    def _needs(self, partition: str, stored: dict[str, bytes]) -> Iterator[_Need]:
+    def _foreign(self, partition: str) -> Iterator[tuple[dict[str, Any], str]]:
+        """Messages with a text that is not in the target language, and their languages."""
         declared: Mapping[str, str | None] | None = None
+        wanted = primary_language(self._target)
         for message in live(self._mongo, "messages", partition):
-            text = message.get("text")
             language = message.get("language")
             detected = _detection(message)
-            if primary_language(language) is None and detected.language == "und":
+            if detected.language == "und" and primary_language(language) is None:
                 if declared is None:
                     declared = {
                         one["_id"]: one.get("language")
@@ -147,28 +154,29 @@ class Translations:
                     }
                 language = declared.get(message["conversation_id"])
             source = effective_language(language, detected)
-            if text is None or not needs_translation(text, source, self._target):
-                continue
+            if source != wanted and message.get("text") is not None:
+                yield message, source
+
+    def _needs(self, partition: str, sources: Mapping[str, str], stored: Stored) -> Iterator[_Need]:
+        for message in find(self._mongo, "messages", {"_id": {"$in": list(sources)}}):
+            if message["partition"] != partition or message["deleted_at"] or message.get("text") is None:
+                continue  # it has changed since a moment ago, and so will be seen to again
+            message_id, source = message["_id"], sources[message["_id"]]
             yield _Need(
-                message["_id"],
+                message_id,
                 message["conversation_id"],
                 partition,
-                text,
+                message["text"],
                 message["text_hash"],
                 source,
                 memory_key(message["text_hash"], source, self._target, self._version),
-                stored.pop(translation_id(message["_id"], self._target, self._version), None),
+                *stored.of(message_id),
             )
 
     def _chunk(self, needs: Sequence[_Need]) -> None:
-        self._loop.flush()
+        self._loop.writes.flush()
         self._answers.clear()
-        keys = sorted({need.key for need in needs})
-        memory = {
-            document["_id"]: document["text"]
-            for document in find(self._mongo, "translation_memory", {"_id": {"$in": keys}})
-            if "text" in document
-        }
+        memory = self._remembered({need.key for need in needs})
         for need in needs:
             known = memory.get(need.key) or self._answers.get(need.key)
             if known is not None:
@@ -181,90 +189,149 @@ class Translations:
                 self._skip(need, reason)
             else:
                 self._waiting[need.key] = [need]
-                self._loop.submit(self._unit(need))
+                self._open()
+                self._loop.want(Wanted(need.key))
             self._loop.breathe()
 
-    def _unit(self, need: _Need) -> Unit:
+    def _open(self) -> None:
+        self._loop.open()
+        if TRANSLATION_TEXTS in self._loop.inputs:
+            self._loop.at_once = self._most_texts * self._loop.workers
+
+    def _remembered(self, keys: Iterable[str]) -> dict[str, str]:
+        query = {"_id": {"$in": sorted(keys)}}
+        return {one["_id"]: one["text"] for one in find(self._mongo, "translation_memory", query)}
+
+    # -- asking
+
+    def known(self, wanted: Sequence[Wanted]) -> Mapping[str, str]:
+        """What another run was answered meanwhile."""
+        return self._remembered(one.key for one in wanted)
+
+    def compose(self, wanted: Sequence[Wanted]) -> list[Unit]:
+        """One question a text, or as few as may be where the workflow takes a list."""
+        needs = [self._waiting[one.key][0] for one in wanted]
+        if TRANSLATION_TEXTS not in self._loop.inputs:
+            return [self._unit([need]) for need in needs]
+        by_source: dict[str, list[_Need]] = defaultdict(list)
+        for need in needs:
+            by_source[need.source].append(need)
+        limit = min(_MOST_CHARACTERS, self._loop.inputs[TRANSLATION_TEXTS] or _MOST_CHARACTERS)
+        return [
+            self._unit([alike[place] for place in together])
+            for alike in by_source.values()
+            for together in packed([need.text for need in alike], self._most_texts, limit)
+        ]
+
+    def _unit(self, needs: Sequence[_Need]) -> Unit:
+        listed = TRANSLATION_TEXTS in self._loop.inputs
+        texts = [need.text for need in needs]
         inputs = {
-            TRANSLATION_TEXT: need.text,
-            TRANSLATION_SOURCE: need.source,
+            **({TRANSLATION_TEXTS: listed_texts(texts)} if listed else {TRANSLATION_TEXT: texts[0]}),
+            TRANSLATION_SOURCE: needs[0].source,
             TRANSLATION_TARGET: self._target,
         }
-        return Unit(need.key, inputs, f"cai-t-{need.key}-{self._nonce}", len(need.text))
-
-    def _look_up(self, unit: Unit) -> Known:
-        for document in find(self._mongo, "translation_memory", {"_id": unit.key}):
-            lost = document.get("unresolved")
-            return Known(document.get("text"), (lost["workflow_run_id"], lost["user"]) if lost else None)
-        return Known()
+        keys = tuple(need.key for need in needs)
+        # A question about several is told by a hash of them all, as Dify allows a user 255 characters.
+        name = keys[0] if len(keys) == 1 else blake2b("".join(keys).encode(), digest_size=16).hexdigest()
+        return Unit(keys, inputs, f"cai-t-{name}-{self._nonce}", sum(map(len, texts)))
 
     # -- what becomes of it
 
-    def _take(self, unit: Unit, outcome: Outcome) -> None:
-        needs = self._waiting.pop(unit.key)
-        first = needs[0]
-        answer: Any = None
-        problem = outcome.reason
-        if outcome.kind == "answered":
-            answer = (outcome.outputs or {}).get(OUTPUT_TEXT)
-            problem = refusal(first.text, answer)
-        self._loop.writes.add_calls(calls_of(outcome.attempts, self._call(first), problem))
-        if outcome.kind == "known":
-            self._answers[unit.key] = outcome.value
-            for need in needs:
-                self._serve(need, outcome.value)
-        elif outcome.kind == "answered" and problem is None:
-            self._remember(first, answer, outcome)
-            self._put(first, "ok", answer, None)
+    def take_known(self, key: str, payload: Any, value: Any) -> None:
+        """Serve all that wait for a text from what another run was answered."""
+        del payload
+        self._answers[key] = value
+        for need in self._waiting.pop(key):
+            self._serve(need, value)
+
+    def take(self, unit: Unit, outcome: Outcome) -> Sequence[Unit]:
+        """Write answers and failures; texts that failed together are asked one by one."""
+        of = len(unit.keys)
+        for question, attempt in outcome.earlier:
+            # The answered one is written below, with what became of its answer.
+            if question is not outcome.adopted or attempt.error is not None or outcome.kind != "answered":
+                call = self._call(self._waiting[unit.keys[0]][0])
+                rows = calls_of([attempt], call, place=question.place, of=question.of)
+                self._loop.writes.add_calls(rows)
+        problems, answers = self._read(unit, outcome)
+        singly = of > 1 and (outcome.lasting or any(problem is _MIXED_UP for problem in problems))
+        again = unit.keys if singly and self._loop.cannot_ask is None else ()
+        for place, key in enumerate(unit.keys):
+            first = self._waiting[key][0]
+            self._loop.writes.add_calls(
+                calls_of(outcome.attempts, self._call(first), problems[place], place=place, of=of)
+            )
+            if outcome.adopted is not None and outcome.kind == "answered":
+                asked = outcome.adopted
+                found = [attempt for question, attempt in outcome.earlier if question is asked][-1:]
+                rows = calls_of(found, self._call(first), problems[place], place=asked.place, of=asked.of)
+                self._loop.writes.add_calls(rows)
+            if not again:
+                self._end(key, outcome, problems[place], answers[place])
+        return [self._unit([self._waiting[key][0]]) for key in again]
+
+    def _read(self, unit: Unit, outcome: Outcome) -> tuple[list[str | None], list[Any]]:
+        """Of each text: why it has no answer (None where it has one), and its answer."""
+        if outcome.kind != "answered":
+            return [outcome.reason or "no reason given"] * len(unit.keys), [None] * len(unit.keys)
+        problems: list[str | None] = []
+        answers: list[Any] = []
+        for place, key in enumerate(unit.keys):
+            need = self._waiting[key][0]
+            asked = (
+                (outcome.adopted.place, outcome.adopted.of) if outcome.adopted else (place, len(unit.keys))
+            )
+            try:
+                answer = answer_in(outcome.outputs or {}, *asked)
+                problem = refusal(need.text, answer, need.source, self._target)
+            except ValueError as error:
+                answer, problem = None, _MIXED_UP if len(unit.keys) > 1 else str(error)
+            answers.append(answer)
+            problems.append(problem)
+        return problems, answers
+
+    def _end(self, key: str, outcome: Outcome, problem: str | None, answer: Any) -> None:
+        needs = self._waiting.pop(key)
+        if outcome.kind == "answered" and problem is None:
+            self._remember(needs[0], answer, outcome)
+            self._put(needs[0], "ok", answer, None)
             for need in needs[1:]:
                 self._serve(need, answer)
         elif outcome.kind == "refused":
             for need in needs:
                 self._skip(need, problem or "")
         elif outcome.kind != "aborted":
-            self._failures[unit.key] = problem or "no reason given"
-            if outcome.unresolved is not None:
-                self._remember_unresolved(first, outcome.unresolved)
+            self._failures[key] = problem or "no reason given"
             for need in needs:
-                self._fail(need, self._failures[unit.key])
+                self._fail(need, self._failures[key])
 
     def _remember(self, need: _Need, text: str, outcome: Outcome) -> None:
         self._answers[need.key] = text
+        attempts = outcome.attempts or [attempt for _, attempt in outcome.earlier]
         self._loop.writes.add(
             "translation_memory",
             replacement(
                 {
-                    **self._memory(need),
+                    "_id": need.key,
+                    "text_hash": need.text_hash,
+                    "source_language": need.source,
+                    "target_language": self._target,
+                    "prompt_version": self._version,
                     "text": text,
-                    "workflow_run_id": outcome.attempts[-1].workflow_run_id if outcome.attempts else None,
+                    "workflow_run_id": attempts[-1].workflow_run_id if attempts else None,
+                    "run_id": self._run_id,
+                    "created_at": now(),
                 }
             ),
         )
-
-    def _remember_unresolved(self, need: _Need, lost: tuple[str, str]) -> None:
-        unresolved = {"workflow_run_id": lost[0], "user": lost[1]}
-        self._loop.writes.add(
-            "translation_memory", replacement({**self._memory(need), "unresolved": unresolved})
-        )
-
-    def _memory(self, need: _Need) -> dict[str, Any]:
-        return {
-            "_id": need.key,
-            "text_hash": need.text_hash,
-            "source_language": need.source,
-            "target_language": self._target,
-            "prompt_version": self._version,
-            "run_id": self._run_id,
-            "created_at": now(),
-        }
 
     def _counts(self, need: _Need) -> Counts:
         return self.summary.of(need.partition)
 
     def _serve(self, need: _Need, text: str) -> None:
         """Use an answer that was paid for before; the ledger says so once for a message."""
-        counts = self._counts(need)
-        counts.cached += 1
+        self._counts(need).cached += 1
         call = self._call(need, cached_call_id(need.message_id, need.key))
         self._loop.writes.add("llm_calls", first_of(ledger_document(call)))
         self._put(need, "ok", text, None)
@@ -290,13 +357,12 @@ class Translations:
             created_at=now(),
         )
 
-    def _state_of(self, need: _Need, status: str, error: str | None) -> bytes:
-        return _state(need.partition, need.conversation_id, need.text_hash, need.source, status, error)
-
     def _put(self, need: _Need, status: str, text: str | None, error: str | None) -> None:
         if status == "ok":
             self._counts(need).done += 1
-        elif need.state == self._state_of(need, status, error):
+            for older in need.older:
+                self._loop.writes.add("translations", DeleteOne({"_id": older}))
+        elif need.state == state_of(need.conversation_id, need.text_hash, need.source, status, error):
             return
         self._loop.writes.add(
             "translations",
@@ -318,6 +384,9 @@ class Translations:
                 }
             ),
         )
+
+
+_MIXED_UP: Final = "the answer has more or fewer translations than texts were asked about"
 
 
 def _detection(message: Mapping[str, Any]) -> Detection:

@@ -8,16 +8,17 @@ a row without its answer.
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from bson import Decimal128
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, PyMongoError
 
-from cai_assets.domain.ledger import Call, Usage
+from cai_assets.domain.ledger import Call, Usage, microseconds
 from cai_assets.failures import PermanentError
 from cai_assets.resources.dify_runs import Attempt
 from cai_assets.resources.mongo import MongoStore, Operation
@@ -27,8 +28,9 @@ from cai_assets.settings import Settings
 # milliseconds whether it holds one answer or fifty.
 _LONGEST_WAIT_S: Final = 0.05
 
-# Without transactions this order holds: the answer first, as it is what was paid for.
-_ORDER: Final = ("translation_memory", "llm_calls", "translations", "categories")
+# Without transactions this order holds: the answer first, as it is what was paid for; the claim last, as
+# others may ask for what is not there once it is given back.
+_ORDER: Final = ("translation_memory", "llm_calls", "translations", "categories", "llm_claims")
 
 
 class Writes:
@@ -105,27 +107,33 @@ def ledger_document(call: Call) -> dict[str, Any]:
     return {"_id": call.call_id, **fields, "price": None if price is None else Decimal128(price)}
 
 
-def calls_of(attempts: Iterable[Attempt], unit: Call, problem: str | None = None) -> list[Call]:
+def calls_of(
+    attempts: Iterable[Attempt], unit: Call, problem: str | None = None, *, place: int = 0, of: int = 1
+) -> list[Call]:
     """The rows of one call: one for each of its runs.
 
     Args:
         attempts: the runs in order.
         unit: what is the same in all of them.
         problem: why the answer of the last run is none, though the run succeeded.
+        place: of the text among those that were asked about together, from 0; its row has its part of the
+            usage.
+        of: how many these were.
     """
     rows = []
     for attempt in attempts:
         error = attempt.error if attempt.error is not None else problem
+        call_id = attempt.workflow_run_id or attempt.user
         rows.append(
             replace(
                 unit,
-                call_id=attempt.workflow_run_id or attempt.user,
+                call_id=call_id if of == 1 else f"{call_id}/{place}",
                 status="ok" if error is None else "failed",
                 created_at=attempt.created_at,
-                usage=attempt.usage,
+                usage=attempt.usage.share(place, of),
                 workflow_run_id=attempt.workflow_run_id,
                 latency_ms=attempt.latency_ms,
-                attempts=attempt.requests,
+                attempts=attempt.requests if place == 0 else 0,
                 error=error,
             )
         )
@@ -133,11 +141,30 @@ def calls_of(attempts: Iterable[Attempt], unit: Call, problem: str | None = None
 
 
 def spent_by(mongo: MongoStore, run_id: str) -> Usage:
-    """What a run of the platform has used by the ledger: its earlier assets, and tries that broke."""
+    """What a run of the platform has used by the ledger: its earlier assets, and tries that broke.
+
+    Raises:
+        TransientError: the database cannot be reached.
+        PermanentError: it refuses.
+    """
+    return _spent(mongo, {"run_id": run_id})
+
+
+def spent_on(mongo: MongoStore, day: date, zone: ZoneInfo) -> Usage:
+    """What all runs asked for on a local day have used by the ledger; errors as for `spent_by`."""
+    bounds = [datetime(one.year, one.month, one.day, tzinfo=zone) for one in (day, day + timedelta(days=1))]
+    first, end = (microseconds(one.astimezone(UTC)) for one in bounds)
+    return _spent(mongo, {"created_us": {"$gte": first, "$lt": end}})
+
+
+def _spent(mongo: MongoStore, query: Mapping[str, Any]) -> Usage:
     tokens, price = 0, Decimal(0)
-    for row in mongo.collection("llm_calls").find({"run_id": run_id}, {"tokens": 1, "price": 1}):
-        tokens += row.get("tokens") or 0
-        price += row["price"].to_decimal() if row.get("price") is not None else 0
+    try:
+        for row in mongo.collection("llm_calls").find(query, {"tokens": 1, "price": 1}):
+            tokens += row.get("tokens") or 0
+            price += row["price"].to_decimal() if row.get("price") is not None else 0
+    except PyMongoError as error:
+        raise mongo.explain(error) from error
     return Usage(tokens, price)
 
 

@@ -1,8 +1,9 @@
-"""What the models behind the sandbox's two workflows answer, without a model: looked up, or found by rules.
+"""What the models behind the sandbox's workflows answer, without a model: looked up, or found by rules.
 
 Deterministic throughout: an answer depends on the inputs alone, never on what was asked before. No HTTP here.
 """
 
+import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,6 +87,22 @@ class Translator:
             )
             return Answer("", {}, prompt, error)
         return Answer(found, {"text": found}, prompt)
+
+    def several(self, inputs: Mapping[str, Any]) -> Answer:
+        """The texts of `texts`, a JSON list; where one of them fails, all do."""
+        prompt = f"Translate each to {_language(inputs['target_language'])}. Reply with a JSON list only."
+        try:
+            texts = json.loads(inputs["texts"])
+        except ValueError as error:
+            return Answer("", {}, prompt, f"The input texts is no JSON: {error}")
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return Answer("", {}, prompt, "The input texts is no list of texts")
+        answers = [self({**inputs, "text": text}) for text in texts]
+        failed = next((answer for answer in answers if answer.error is not None), None)
+        if failed is not None:
+            return Answer("", {}, prompt, failed.error)
+        found = [answer.text for answer in answers]
+        return Answer(json.dumps(found, ensure_ascii=False), {"texts": found}, prompt)
 
 
 def categoriser(inputs: Mapping[str, Any]) -> Answer:

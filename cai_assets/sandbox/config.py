@@ -14,6 +14,7 @@ BASE_TITLE = "conversations"
 TABLE_IDS: Mapping[str, str] = {"conversations": "mconversations1", "messages": "mmessages000001"}
 NOCODB_TOKEN = "sandbox-nocodb-token-not-a-secret"  # noqa: S105  opens only a sandbox on loopback
 TRANSLATION_KEY = "app-sandbox-translation-not-a-secret"
+TRANSLATION_LIST_KEY = "app-sandbox-translation-list-not-a-secret"
 CATEGORY_KEY = "app-sandbox-category-not-a-secret"
 
 

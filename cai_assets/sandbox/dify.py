@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import NAMESPACE_URL, uuid5
@@ -34,6 +35,7 @@ from cai_assets.sandbox.dify_wire import (
     STREAM,
     VERSION,
     Asked,
+    Connections,
     RefusedError,
     UnknownError,
     is_uuid,
@@ -42,8 +44,8 @@ from cai_assets.sandbox.dify_wire import (
     send_json,
     user_of,
 )
-from cai_assets.sandbox.faults import DIFY_KINDS, Faults, Receive, Rule, Scope, Send, cut
-from cai_assets.sandbox.workflows import PING, App, Bend, Run, result, work
+from cai_assets.sandbox.faults import DIFY_KINDS, Faults, Receive, Rule, Scope, Send, cut, strike
+from cai_assets.sandbox.workflows import PING, App, Bend, Run, result, texts_of, work
 
 Endpoint = Callable[[Asked], Awaitable[None]]
 
@@ -53,7 +55,7 @@ _CUTS = ("cut_before", "cut_after", "cut_late")
 
 
 class Dify:
-    """The Dify service: an ASGI application with two published workflows, told apart by their API keys."""
+    """The Dify service: an ASGI application with three published workflows, told apart by their API keys."""
 
     def __init__(self, parallel: pa.Table, faults: Faults, config: SandboxConfig) -> None:
         translator = Translator(parallel)
@@ -67,6 +69,8 @@ class Dify:
         self._user_ids: dict[tuple[str, str], str] = {}
         self._uploads = Uploads(self._user_id)
         self._active: Counter[str] = Counter()
+        # Texts that were paid for, and those among them whose asker had been told that nothing runs.
+        self._answers = {app.name: Counter(paid=0, hidden=0) for app in self._apps.values()}
         self._counts: dict[str, Counter[str]] = {app.name: Counter() for app in self._apps.values()}
         self._workers = asyncio.Semaphore(config.workers) if config.workers else None
         self._fixed: Mapping[str, Mapping[str, Endpoint]] = {
@@ -81,7 +85,9 @@ class Dify:
             "/completion-messages": {"POST": self._chat},
         }
         # Tasks are kept here, or the event loop would forget a run nobody waits for.
-        self._tasks: set[asyncio.Task[Run]] = set()
+        self._tasks: dict[asyncio.Task[Run], Run] = {}
+        self._queued: dict[tuple[str, str], list[Run]] = {}
+        self._connections = Connections()
 
     def describe(self) -> dict[str, Any]:
         """Keys, ids and how many runs ended how, for `/sandbox/info`."""
@@ -93,6 +99,8 @@ class Dify:
                     "key": app.key,
                     "workflow_id": app.workflow_id,
                     "runs": dict(sorted(self._counts[app.name].items())),
+                    "under_way": self._active[app.id],
+                    "answers": dict(self._answers[app.name]),
                 }
                 for app in self._apps.values()
             },
@@ -100,6 +108,27 @@ class Dify:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
+        async with self._connections.of(scope) as up:
+            if up:
+                await self._answer(scope, receive, send)
+
+    async def restart(self, down_seconds: float) -> int:
+        """Do what a restart of Dify does: connections break, runs under way never end, queued ones wait on.
+
+        Args:
+            down_seconds: how long it answers nobody.
+
+        Returns:
+            How many runs were lost.
+        """
+        lost = {task: run for task, run in self._tasks.items() if run.status == "running"}
+        for task, run in lost.items():
+            run.dead = True
+            task.cancel()
+        await self._connections.go_down(down_seconds)
+        return len(lost)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix("/v1")
         headers = dict(scope["headers"])
         body = b""
@@ -194,16 +223,21 @@ class Dify:
         if self._config.latency > 0 or (streaming and self._workers is not None):
             # A task of its own: the run goes on when the client goes away.
             task = asyncio.create_task(self._work(run, bend, streaming))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = run
+            task.add_done_callback(lambda done: self._tasks.pop(done, None))
             if not streaming:
-                told = await asyncio.shield(task)
+                await asyncio.wait([task])
+                if run.dead:
+                    return
+                told = task.result()
         else:
             told = await self._work(run, bend, streaming=False)
         if streaming:
             await self._stream(asked, run, frames, rule)
         elif rule is not None and rule.kind in _CUTS:
             await cut(asked.scope)
+        elif rule is not None and rule.kind == "gateway":
+            await strike(replace(rule, kind="status", code=504), asked.scope, asked.send)
         else:
             answer = json.dumps(result(told or run)).encode()
             content_type = (b"content-type", b"application/json; charset=utf-8")
@@ -213,11 +247,18 @@ class Dify:
         try:
             if not streaming or self._workers is None:
                 return await self._begin(run, bend)
+            waiting = self._queued.setdefault((run.app.id, run.user), [])
+            waiting.append(run)
             async with self._workers:
+                waiting.remove(run)
                 return await self._begin(run, bend)
         finally:
             self._active[run.app.id] -= 1
             self._counts[run.app.name][run.status] += 1
+            if run.tokens:
+                answers = self._answers[run.app.name]
+                answers["paid"] += texts_of(run)
+                answers["hidden"] += texts_of(run) if run.hidden else 0
 
     async def _begin(self, run: Run, bend: Bend) -> Run:
         # A queued run has no row: it can be found from `workflow_started` on.
@@ -236,6 +277,9 @@ class Dify:
     async def _stream(self, asked: Asked, run: Run, frames: list[bytes], rule: Rule | None) -> None:
         """Send a run's events. A run that has ended goes out in one piece, as fast as the client reads."""
         kind = rule.kind if rule is not None else ""
+        if rule is not None and kind == "gateway":
+            await strike(replace(rule, kind="status", code=504), asked.scope, asked.send)
+            return
         await asked.send({"type": "http.response.start", "status": 200, "headers": [STREAM, *COMMON]})
         await asked.send({"type": "http.response.body", "body": PING, "more_body": True})
         if kind == "cut_before":
@@ -306,6 +350,8 @@ class Dify:
         if run.done:
             await asked.send({"type": "http.response.body", "body": finished_frame(run)})
             return
+        if run.dead:
+            await asyncio.sleep(self._config.hang_seconds)  # nobody publishes for it any more
         frames = run.frames
         start = 0 if asked.query.get("include_state_snapshot") == "true" else len(frames)
         await asked.send({"type": "http.response.body", "body": PING, "more_body": True})
@@ -328,6 +374,8 @@ class Dify:
             raise RefusedError(400, "invalid_param", str(error)) from error
         session = query.created_by_end_user_session_id
         if session is not None:
+            for queued in self._queued.get((asked.app.id, session), ()):
+                queued.hidden = True  # it has no row, and whoever asks learns of none
             runs = list(self._by_user.get((asked.app.id, session), {}).values())
         else:
             runs = [run for run in self._runs.values() if run.app is asked.app]

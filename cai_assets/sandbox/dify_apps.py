@@ -1,4 +1,4 @@
-"""The sandbox's two Dify apps: their inputs, and what Dify tells about an app.
+"""The sandbox's Dify apps: their inputs, and what Dify tells about an app.
 
 How an app answers is in answers.py, what a run is in workflows.py.
 """
@@ -8,7 +8,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from cai_assets.sandbox.answers import Answer, Translator, categoriser
-from cai_assets.sandbox.config import CATEGORY_KEY, TRANSLATION_KEY
+from cai_assets.sandbox.config import CATEGORY_KEY, TRANSLATION_KEY, TRANSLATION_LIST_KEY
 from cai_assets.sandbox.workflows import App, Variable
 
 MAX_UPLOAD_BYTES = 15 * 1024 * 1024
@@ -21,12 +21,14 @@ def published_apps(translator: Translator) -> tuple[App, ...]:
         Variable("source_language", "text-input", required=False, max_length=48),
         Variable("target_language", "text-input", required=True, max_length=48),
     )
+    listed = (Variable("texts", "paragraph", required=True, max_length=50_000), *translation[1:])
     category = (
         Variable("transcript", "paragraph", required=True, max_length=200_000),
         Variable("categories", "paragraph", required=True, max_length=50_000),
     )
     return (
         _app("translation", TRANSLATION_KEY, "text", translation, translator),
+        _app("translation_list", TRANSLATION_LIST_KEY, "texts", listed, translator.several),
         _app("category", CATEGORY_KEY, "transcript", category, categoriser),
     )
 

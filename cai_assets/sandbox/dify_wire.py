@@ -6,13 +6,15 @@ Nothing here knows of runs. Headers, key order and the way JSON is printed are t
 import email
 import email.policy
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
 from uuid import UUID
 
-from cai_assets.sandbox.faults import Scope, Send
+from cai_assets.sandbox.faults import Scope, Send, cut
 from cai_assets.sandbox.workflows import App
 
 Header = tuple[bytes, bytes]
@@ -44,6 +46,33 @@ class RefusedError(Exception):
 
 class UnknownError(Exception):
     """A fault of the request that Dify answers with 500 `unknown`."""
+
+
+class Connections:
+    """Who is connected, so that a restart can break all of it, and for how long nobody is answered."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[int, Scope] = {}
+        self._down_until = 0.0
+
+    @asynccontextmanager
+    async def of(self, scope: Scope) -> AsyncIterator[bool]:
+        """Keep a request's connection for as long as it is answered; False: cut, as nobody answers now."""
+        if time.monotonic() < self._down_until:
+            await cut(scope)
+            yield False
+            return
+        self._scopes[id(scope)] = scope
+        try:
+            yield True
+        finally:
+            self._scopes.pop(id(scope), None)
+
+    async def go_down(self, seconds: float) -> None:
+        """Break every connection, and answer nobody for so long."""
+        self._down_until = time.monotonic() + seconds
+        for scope in list(self._scopes.values()):
+            await cut(scope)
 
 
 @dataclass(frozen=True)

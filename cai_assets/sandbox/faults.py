@@ -51,6 +51,8 @@ DIFY_KINDS: Mapping[str, str] = {
     "failed": "the run fails with `error`, in HTTP 200",
     "partial": "the run is partial-succeeded",
     "stopped": "the answer says `Stopped by user.`, the run goes on and succeeds",
+    "paused": "the run waits for a person (`workflow_paused`)",
+    "gateway": "a proxy answers 504 with a page; the run completes",
     "error_event": "an `error` event in place of the result",
     "empty": "the run succeeds with an empty text",
     "duplicate_events": "every event is sent twice",

@@ -142,6 +142,11 @@ class SandboxProcess:
             "PUT", "faults", {"seed": seed, "rules": [dict(rule) for rule in rules], **settings}
         )
 
+    def restart_dify(self, down_seconds: float = 0.0) -> int:
+        """Restart its Dify: connections break, runs under way never end; how many these were."""
+        answer = self._control("POST", "restart", {"down_seconds": down_seconds})
+        return int(answer["lost"])
+
     def _control(self, method: str, name: str, body: Any = None) -> dict[str, Any]:
         response = requests.request(method, f"{self.base_url}/sandbox/{name}", json=body, timeout=30)
         if response.status_code != 200:

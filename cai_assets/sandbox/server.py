@@ -2,7 +2,7 @@
 
     /api/...       NocoDB (nocodb.py)
     /v1/...        Dify (dify.py)
-    /sandbox/...   control: info, faults
+    /sandbox/...   control: info, faults, restart (Dify's)
 
 It binds 127.0.0.1 and nothing else: the keys are public.
 """
@@ -87,9 +87,14 @@ def build_app(config: SandboxConfig) -> Starlette:
                 return PlainTextResponse(str(error), status_code=400)
         return JSONResponse(faults.describe())
 
+    async def control_restart(request: Request) -> Response:
+        given = await request.json()
+        return JSONResponse({"lost": await dify.restart(float(given.get("down_seconds", 0)))})
+
     app = Starlette(
         routes=[
             Route("/sandbox/info", info),
+            Route("/sandbox/restart", control_restart, methods=["POST"]),
             Route("/sandbox/faults", control_faults, methods=["GET", "PUT"]),
             Mount("/v1", app=_Faulty("dify", dify, faults, counts)),
             # Mounted at the root: NocoDB also answers paths it does not know.

@@ -1,4 +1,4 @@
-"""The sandbox's two Dify apps, a run of one, and the event frames of a run.
+"""The sandbox's Dify apps, a run of one, and the event frames of a run.
 
 What Dify's worker does: inputs in, events out. HTTP, keys and faults are dify.py's. Fields and their
 order are those of Dify 1.14.2's recorded streams.
@@ -73,7 +73,8 @@ class App:
 class Run:
     """One run of a workflow, from its request to its end.
 
-    `status` is `queued` until a worker takes it, then as Dify says; times are unix seconds.
+    `status` is `queued` until a worker takes it, then as Dify says; times are unix seconds. `dead`: its
+    worker went, and it says for ever that it is running. `hidden`: its asker was told that nothing runs.
     """
 
     app: App
@@ -93,12 +94,14 @@ class Run:
     finished_at: int | None = None
     frames: list[bytes] = field(default_factory=list)
     stop: asyncio.Event | None = None
+    dead: bool = False
+    hidden: bool = False
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def done(self) -> bool:
-        """Whether it has ended."""
-        return self.finished_at is not None
+        """Whether it has ended, or waits for a person."""
+        return self.finished_at is not None or self.status == "paused"
 
     def publish(self, frames: list[bytes]) -> None:
         """Add events and wake whoever follows."""
@@ -119,7 +122,7 @@ class Run:
             while start < len(frames):
                 yield frames[start]
                 start += 1
-            if self.done:
+            if self.done or self.dead:
                 return
             try:
                 await asyncio.wait_for(news.wait(), ping_seconds)
@@ -168,6 +171,10 @@ async def work(run: Run, latency: float, bend: Bend) -> Run:
             run.elapsed, run.finished_at = _since(started), int(time.time())
             run.publish([frames.finished(run)])
             return run
+    if bend.kind == "paused":
+        run.status, run.steps, run.elapsed = "paused", 1, _since(started)
+        run.publish([frames.paused(run)])
+        return run
     answer = run.app.answer(run.inputs)
     if bend.kind == "failed":
         answer = Answer("", {}, answer.prompt, bend.error)
@@ -238,6 +245,11 @@ def finished_data(run: Run) -> dict[str, Any]:
         "exceptions_count": run.exceptions,
         "files": [],
     }
+
+
+def texts_of(run: Run) -> int:
+    """How many texts a run is about."""
+    return len(json.loads(run.inputs["texts"])) if "texts" in run.inputs else 1
 
 
 def _since(started: float) -> float:
@@ -357,6 +369,24 @@ class _Frames:
 
     def finished(self, run: Run) -> bytes:
         return self._frame("workflow_finished", _encode(finished_data(run)))
+
+    def paused(self, run: Run) -> bytes:
+        return self._frame(
+            "workflow_paused",
+            _encode(
+                {
+                    "workflow_run_id": run.id,
+                    "paused_nodes": ["llm"],
+                    "outputs": {},
+                    "reasons": [],
+                    "status": run.status,
+                    "created_at": run.created_at,
+                    "elapsed_time": run.elapsed,
+                    "total_tokens": run.tokens,
+                    "total_steps": run.steps,
+                }
+            ),
+        )
 
     def error(self, run: Run) -> bytes:
         body = _encode({"code": "internal_server_error", "message": run.error, "status": 500})

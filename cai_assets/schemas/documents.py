@@ -170,7 +170,12 @@ _TRANSLATION_MEMORY = Collection(
 _LLM_CALLS = Collection(
     name="llm_calls",
     description="The ledger, one document per call; `_id` = call_id.",
-    indexes=(_BY_PARTITION, Index(("conversation_id",)), Index(("run_id",))),
+    indexes=(_BY_PARTITION, Index(("conversation_id",)), Index(("run_id",)), Index(("created_us",))),
+)
+
+_LLM_CLAIMS = Collection(
+    name="llm_claims",
+    description="Who asks Dify for what now: claims by purpose and key, and their holders.",
 )
 
 _QUARANTINE = Collection(
@@ -220,6 +225,7 @@ COLLECTIONS = {
         _CATEGORIES,
         _TRANSLATION_MEMORY,
         _LLM_CALLS,
+        _LLM_CLAIMS,
         _QUARANTINE,
         _WITHOUT_DAY,
         _DIRTY_DAYS,

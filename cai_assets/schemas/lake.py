@@ -124,7 +124,10 @@ CATEGORIES = Table(
 LLM_CALLS = Table(
     layer="lake",
     name="llm_calls",
-    description="The ledger: one row per call of a workflow, also failed ones and answers from the memory.",
+    description=(
+        "The ledger: one row per text and call of a workflow, also failed ones and answers from the memory. "
+        "A call about several texts is shared among them, to the last token."
+    ),
     columns=(
         partition_column("Day of the conversation for which the call was made."),
         Column("call_id", pa.string(), "Key of the call."),
@@ -133,11 +136,14 @@ LLM_CALLS = Table(
         Column("conversation_id", pa.string(), "The conversation it was made for."),
         Column("message_id", pa.string(), "The message it was made for.", nullable=True),
         Column("workflow_run_id", pa.string(), "Dify's id of the run.", nullable=True),
+        Column("model", pa.string(), "Language model; NULL where Dify did not say.", nullable=True),
         Column("tokens", pa.int64(), "Tokens used; NULL where Dify did not say.", "tokens", nullable=True),
         Column("price", MONEY, "Price; NULL where Dify did not say.", "currency", nullable=True),
         Column("currency", pa.string(), "Currency of the price.", nullable=True),
         Column("latency_ms", pa.int64(), "From the question to the last event.", "ms", nullable=True),
-        Column("attempts", pa.int32(), "Requests sent for it.", "requests"),
+        Column(
+            "attempts", pa.int32(), "Requests sent for it; 0 for the further texts of a call.", "requests"
+        ),
         Column("error", pa.string(), "Why it failed.", nullable=True),
         Column("created_at", TIMESTAMP, "When the call was made."),
     ),

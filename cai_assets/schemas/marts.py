@@ -2,7 +2,7 @@
 
 Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rules that hold for all of them:
 
-* Only live traffic counts (`fct_conversation.is_counted`).
+* Only live traffic counts (`fct_conversation.is_counted`); in `cost` all of it does, as all is paid for.
 * `report_date` is the local day (REPORT_TIMEZONE) on which the thing that is measured began, so a late reply
   changes an old day. `month` is its `YYYY-MM`.
 * A ratio is two columns, numerator and denominator; sums of both over any rows give the ratio of these rows.
@@ -13,7 +13,7 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 
 import pyarrow as pa
 
-from cai_assets.schemas.base import Column, Table
+from cai_assets.schemas.base import MONEY, Column, Table
 from cai_assets.schemas.facts import COUNT, DATE, OUTCOMES, TEXT, count, seconds
 
 CLOCKS = ("first", "first_human", "after_handoff", "reply")
@@ -26,6 +26,14 @@ _LANGUAGE = Column("language", TEXT, "Language of the conversation (fct_conversa
 
 def _date(meaning: str) -> Column:
     return Column("report_date", DATE, meaning)
+
+
+def _tokens(meaning: str) -> Column:
+    return count("tokens", f"{meaning}; NULL where Dify never said.", "tokens", nullable=True)
+
+
+def _price(meaning: str) -> Column:
+    return Column("price", MONEY, f"{meaning}; NULL where Dify never said.", "currency", nullable=True)
 
 
 def _conversations(name: str, description: str) -> Column:
@@ -195,12 +203,84 @@ LANGUAGE = Table(
         ),
         count("needing_translation", "Messages with a translation row: the denominator of coverage."),
         count("translated", "Those that are translated: the numerator."),
+        count("cached", "Of these, those whose translation another message had been paid for."),
         count("failed", "Those that were asked for in vain."),
         count("skipped", "Those not asked for: no key, or the budget was spent."),
+        _tokens("Tokens of all tries, by the ledger"),
+        _price("Price of all tries, by the ledger"),
+        seconds("lag_p50_s", "Median from the message to its translation, by the ledger."),
+        seconds("lag_p95_s", "95th percentile of the same."),
         count("detection_compared", "Messages whose language is both declared and detected (not `und`)."),
         count("detection_agreeing", "Those where both name the same language, regions apart."),
     ),
     key=("report_date", "language"),
+    partition_by="month",
+)
+
+CATEGORY = Table(
+    layer="marts",
+    name="category",
+    description=(
+        "Conversations per ISO week, taxonomy version and category; a row of zeros for every week of the "
+        "version and category it ever gave. Versions stand side by side and must not be added."
+    ),
+    columns=(
+        _MONTH,
+        _date("Monday of the week of the conversation's first counted message."),
+        Column("taxonomy_version", TEXT, "Version of the list of categories."),
+        Column("category", TEXT, "What the conversations are about; `unknown` where it could not be told."),
+        _conversations("conversations", "Conversations of the category: the numerator of its share."),
+        _conversations("of_week", "All categorised ones of the week and version: the denominator."),
+        _conversations("by_llm", "Those that the workflow decided."),
+        _conversations("by_rule", "Those that keywords decided."),
+        _conversations("by_human", "Those that a person decided."),
+        Column(
+            "wow_z",
+            pa.float64(),
+            "z score of the share against that of the week before; NULL without one, or where all or none "
+            "of both weeks are of the category.",
+            nullable=True,
+        ),
+        _conversations("resolved", "Those resolved at least once."),
+        _conversations("bot_conversations", "Those in which a bot and the user wrote."),
+        _conversations("contained", "Of these, resolved and no agent wrote."),
+        seconds("resolution_p50_s", "Median from first message to last resolve."),
+        _conversations("csat_answered", "Those whose satisfaction survey was answered."),
+        _conversations("csat_positive", "Of these, with 4 or 5 points."),
+        _tokens("Tokens of all calls for the conversations"),
+        _price("Price of all calls for the conversations"),
+    ),
+    key=("report_date", "taxonomy_version", "category"),
+    partition_by="month",
+)
+
+COST = Table(
+    layer="marts",
+    name="cost",
+    description=(
+        "Calls of language models per local day of the call, purpose, model and currency, test traffic "
+        "included. Totals are those of the ledger, to the last token."
+    ),
+    columns=(
+        _MONTH,
+        _date("Local day of the calls."),
+        Column("purpose", TEXT, "What for.", values=("translation", "category")),
+        Column("model", TEXT, "Language model; `unknown` where Dify did not say, or nothing was asked."),
+        Column("currency", TEXT, "Currency of the price; `unknown` where there is none."),
+        count("calls", "Runs of workflows.", "calls"),
+        count("requests", "Requests sent, refused ones included.", "requests"),
+        count("ok", "Texts (or conversations) that were answered.", "answers"),
+        count("failed", "Tries that gave no usable answer.", "answers"),
+        count("cached", "Texts served from the memory, which costs nothing.", "answers"),
+        count("unknown_usage", "Answers and failures whose tokens Dify did not say.", "answers"),
+        _tokens("Tokens"),
+        _price("Price"),
+        Column("latency_p50_ms", pa.float64(), "Median latency of the calls.", "ms", nullable=True),
+        Column("latency_p95_ms", pa.float64(), "95th percentile of the same.", "ms", nullable=True),
+        _conversations("conversations", "Conversations for which there was a call; not additive."),
+        _conversations("resolved_conversations", "Those of them resolved at least once; not additive."),
+    ),
+    key=("report_date", "purpose", "model", "currency"),
     partition_by="month",
 )
 
@@ -243,4 +323,4 @@ USER = Table(
     partition_by=None,
 )
 
-TABLES = (VOLUME, RESPONSE, RESOLUTION, CONTAINMENT, LANGUAGE, USER)
+TABLES = (VOLUME, RESPONSE, RESOLUTION, CONTAINMENT, LANGUAGE, CATEGORY, COST, USER)

@@ -343,6 +343,38 @@ def test_uploaded_file_is_used_by_exactly_its_user(replay: ReplayServer, replay_
         InputFile("image").payload()
 
 
+@pytest.mark.parametrize("kind", ["document", "image", "audio", "video", "custom"])
+def test_files_of_every_kind_go_by_upload_and_by_address(
+    kind: Any, replay: ReplayServer, replay_client: Clients
+) -> None:
+    replay.reply(POST, stream(started(), finished()))
+    files = [InputFile(kind, upload_file_id="f-1"), InputFile(kind, url="http://files.example/f")]
+    replay_client().run({}, "u", files=files)
+    assert replay.asked(POST)[0].json["files"] == [
+        {"type": kind, "transfer_method": "local_file", "upload_file_id": "f-1"},
+        {"type": kind, "transfer_method": "remote_url", "url": "http://files.example/f"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("provider_not_initialize", errors.ModelUnavailableError),
+        ("provider_quota_exceeded", errors.ModelUnavailableError),
+        ("model_currently_not_support", errors.ModelUnavailableError),
+        ("completion_request_error", errors.WorkflowFailedError),
+        ("app_unavailable", errors.WrongAppError),
+    ],
+)
+def test_faults_before_a_run_have_their_types(
+    code: str, kind: type[Exception], replay: ReplayServer, replay_client: Clients
+) -> None:
+    body = {"code": code, "message": "said so", "status": 400}
+    replay.always[POST] = Reply(json.dumps(body).encode(), 400)
+    with pytest.raises(kind, match="said so"):
+        replay_client(max_retries=0).run({}, "u")
+
+
 def test_redirects_are_not_followed_with_the_key(replay: ReplayServer, replay_client: Clients) -> None:
     elsewhere = ReplayServer()
     try:

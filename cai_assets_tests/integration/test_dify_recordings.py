@@ -90,7 +90,7 @@ FAILING: dict[str, tuple[type[Exception], str]] = {
 # What runs cost where the recording tells; a run without a model tells nothing, and 0 is not taken for it.
 USAGE = {
     "a1_llm_blocking": Usage(25),
-    "a2_llm_streaming": Usage(27, Decimal("0.0000072"), "USD"),
+    "a2_llm_streaming": Usage(27, Decimal("0.0000072"), "USD", "gpt-4o-mini"),
     "a3_llm_usage_output_blocking": Usage(23, Decimal("0.0000048"), "USD"),
 }
 

@@ -3,15 +3,20 @@
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pytest
+from click.testing import CliRunner
 
-from cai_assets.domain.categories import load_taxonomy
+from cai_assets.cli import main
+from cai_assets.domain.categories import Taxonomy, load_taxonomy
 from cai_assets.failures import PermanentError
 from cai_assets.resources import dify_errors as errors
 from cai_assets.resources.enrichment import categorise_partitions, decide_by_person, translate_partitions
+from cai_assets.resources.enrichment_categories import Categories
 from cai_assets.resources.enrichment_summary import EnrichmentSummary
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.settings import Settings
@@ -130,6 +135,44 @@ def test_persons_decision_stays(two: MongoStore) -> None:
         decide_by_person(two, Settings(), "c1", "nonsense", "anna")
     with pytest.raises(PermanentError, match="no live conversation"):
         decide_by_person(two, Settings(), "c9", "refund", "anna")
+
+
+def test_person_decides_on_the_command_line(
+    two: MongoStore, mongo_uri: str, mongo_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"MONGODB_URI": mongo_uri, "MONGODB_DATABASE": mongo_database, "SOURCE": "files"}
+    for name, value in {**own, "SOURCE_DIR": str(tmp_path), "CAI_HOME": str(tmp_path / "home")}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(main, ["categorise", "c1", "refund", "--by", "anna"])
+    assert result.exit_code == 0, result.output
+    assert f"cai backfill --from {DAY} --to {DAY}" in result.output
+    assert decided(two)["c1"] == ("refund", "human", None)
+    assert stored_by(two, "c1") == "anna"
+    wrong = CliRunner().invoke(main, ["categorise", "c1", "nonsense"])
+    assert wrong.exit_code == 1
+    assert "is no category" in wrong.output
+
+
+def stored_by(mongo: MongoStore, conversation_id: str) -> str:
+    return str(mongo.collection("categories").find_one({"conversation_id": conversation_id})["decided_by"])
+
+
+def test_persons_decision_outlives_the_taxonomy_as_long_as_its_category_does(two: MongoStore) -> None:
+    decide_by_person(two, Settings(), "c1", "refund", "anna")
+    taxonomy = load_taxonomy()
+    newer = replace(taxonomy, version="99")
+    dify = FakeDify()
+    options = {"run_id": "r", "log": LOG, "client": dify}
+    Categories(two, Settings(), taxonomy=newer, **options).run([DAY])
+    assert not dify.calls
+    documents = {one["_id"]: one for one in stored(two, "categories")}
+    assert (documents["c1|99"]["source"], documents["c1|99"]["category"]) == ("human", "refund")
+    without = Taxonomy("100", tuple(one for one in taxonomy.categories if one.name != "refund"))
+    Categories(two, Settings(), taxonomy=without, **options).run([DAY])
+    assert len(dify.calls) == 1
+    documents = {one["_id"]: one for one in stored(two, "categories")}
+    assert documents["c1|100"]["source"] == "llm"
+    assert documents["c1|99"]["source"] == "human"
 
 
 def test_person_who_decides_while_the_workflow_thinks_is_not_overruled(two: MongoStore) -> None:

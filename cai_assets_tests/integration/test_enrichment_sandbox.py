@@ -1,29 +1,29 @@
 """The enrichment against the sandbox's Dify over HTTP: with faults, with kills, with real conversations."""
 
 import logging
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cai_assets.commands import checkup
+from cai_assets.partitions import days_between
 from cai_assets.resources.dify import DifyClient
 from cai_assets.resources.dify_http import Timeouts
 from cai_assets.resources.enrichment import categorise_partitions, detect_languages, translate_partitions
 from cai_assets.resources.mongo import MongoStore
+from cai_assets.sandbox.config import CATEGORY_KEY, TRANSLATION_LIST_KEY
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets.settings import Settings
 from cai_assets_tests.conftest import shared_data
-from cai_assets_tests.fixtures.enrichment import DAY, conversation, insert, message, stored, text_hash
+from cai_assets_tests.fixtures.enrichment import DAY, conversation, insert, message, stored
+from cai_assets_tests.fixtures.platform import SAMPLE_DAYS, PlatformFactory
 from cai_assets_tests.fixtures.sandbox import write_small_folder
 
 LOG = logging.getLogger("test")
@@ -107,6 +107,20 @@ def test_both_modes_give_the_same_and_account_for_every_token(
     assert summary.usage.price == sum(row["price"] for row in rows)
 
 
+def test_doctor_tells_which_workflow_fits(sandbox: SandboxProcess) -> None:
+    listed = settings_of(sandbox, dify_translation_api_key=TRANSLATION_LIST_KEY)
+    translation, category = checkup.dify(listed, sandbox=False)
+    assert (translation.status, category.status) == ("ok", "ok")
+    assert "texts" in translation.text
+    swapped = settings_of(
+        sandbox, dify_translation_api_key=CATEGORY_KEY, dify_category_api_key=TRANSLATION_LIST_KEY
+    )
+    translation, category = checkup.dify(swapped, sandbox=False)
+    assert (translation.status, category.status) == ("fail", "fail")
+    assert "requires transcript, categories, which it will not get" in translation.text
+    assert "does not declare transcript, categories" in category.text
+
+
 FAULTS = ["too_many", "cut_before", "cut_after", "cut_late", "stopped", "failed", "duplicate_events"]
 
 
@@ -145,86 +159,23 @@ def test_unreachable_dify_is_told_clearly(waiting: MongoStore, sandbox: SandboxP
     assert "app-wrong" not in str(refused.value)
 
 
-# Imports once and forks for each run, as the imports take longer than the runs.
-WORKER = """
-import logging, os, sys
-from cai_assets.resources.enrichment import translate_partitions
-from cai_assets.resources.mongo import MongoStore
-from cai_assets.settings import Settings
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        with MongoStore.from_settings(Settings()) as mongo:
-            translate_partitions(mongo, [sys.argv[1]], Settings(), line.strip(), logging.getLogger("w"))
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
+def read_bcontrast(mongo: MongoStore, number: int | None) -> tuple[list[str], dict[str, str]]:
+    """Put real conversations, the first `number` or all, into the documents.
 
-
-def test_killed_runs_ask_for_no_acknowledged_answer_again(
-    waiting: MongoStore, mongo_uri: str, mongo_database: str, sandbox: SandboxProcess
-) -> None:
-    own = {"MONGODB_URI": mongo_uri, "MONGODB_DATABASE": mongo_database, "IO_THREADS": "2"}
-    variables = {**os.environ, **environment(sandbox), **own}
-
-    def remembered() -> dict[str, str]:
-        return {one["_id"]: one["workflow_run_id"] for one in waiting.collection("translation_memory").find()}
-
-    acknowledged: dict[str, str] = {}
-    killed = 0
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", WORKER, DAY],
-        env=variables,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-
-        def start(name: str) -> int:
-            print(name, file=worker.stdin, flush=True)
-            return int(worker.stdout.readline())
-
-        for number in range(5):
-            child = start(f"r{number}")
-            until = time.monotonic() + 60
-            while time.monotonic() < until and len(remembered()) < len(acknowledged) + 5:
-                time.sleep(0.002)
-            time.sleep(random.Random(number).uniform(0, 0.05))
-            os.kill(child, signal.SIGKILL)
-            killed += int(worker.stdout.readline()) == signal.SIGKILL
-            now = remembered()
-            # What was remembered keeps its run: nobody asked for it again.
-            assert acknowledged.items() <= now.items()
-            acknowledged = now
-        start("last")
-        assert int(worker.stdout.readline()) == 0
-        worker.stdin.close()
-    assert killed >= 4
-    assert 0 < len(acknowledged) < len(TEXTS)
-    assert acknowledged.items() <= remembered().items()
-    rows = stored(waiting, "llm_calls")
-    # Every answer has its row, and every row its answer.
-    assert sorted(row["workflow_run_id"] for row in rows) == sorted(remembered().values())
-    assert [one["status"] for one in stored(waiting, "translations")] == ["ok"] * len(TEXTS)
-
-
-def test_real_conversations_are_covered_and_the_memory_saves_the_repeated_texts(
-    mongo_store: MongoStore,
-) -> None:
+    Returns:
+        Their days, and the texts of the messages by message_id.
+    """
     folder = shared_data("bcontrast")
-    conversations = pq.read_table(folder / "conversations.parquet").slice(0, 50).to_pylist()
+    conversations = pq.read_table(folder / "conversations.parquet").to_pylist()[:number]
     days = {one["conversation_id"]: one["started_at"].date().isoformat() for one in conversations}
     messages = [
         one
         for one in pq.read_table(folder / "messages.parquet").to_pylist()
         if one["conversation_id"] in days
     ]
-    insert(mongo_store, "conversations", (conversation(key, day, language="de") for key, day in days.items()))
+    insert(mongo, "conversations", (conversation(key, day, language="de") for key, day in days.items()))
     insert(
-        mongo_store,
+        mongo,
         "messages",
         (
             message(one["message_id"], one["text"], one["language"])
@@ -237,23 +188,86 @@ def test_real_conversations_are_covered_and_the_memory_saves_the_repeated_texts(
             for one in messages
         ),
     )
-    gold = {
-        one["source_text"]: one["target_text"]
-        for one in pq.read_table(folder / "translations_gold.parquet").to_pylist()
-        if one["target_language"] == "en"
-    }
-    partitions = sorted(set(days.values()))
+    return sorted(set(days.values())), {one["message_id"]: one["text"] for one in messages if one["text"]}
+
+
+def check_bcontrast(mongo: MongoStore, number: int | None) -> str:
+    """Translate and categorise real conversations; what came of it, for people."""
+    partitions, texts = read_bcontrast(mongo, number)
+    folder = shared_data("bcontrast")
+    gold: dict[str, set[str]] = {}
+    for one in pq.read_table(folder / "translations_gold.parquet").to_pylist():
+        if one["target_language"] == "en":
+            gold.setdefault(one["source_text"], set()).add(one["target_text"])
     with SandboxProcess.start(folder) as sandbox:
         settings = settings_of(sandbox)
-        languages = detect_languages(mongo_store, partitions, settings, LOG)
-        summary = translate_partitions(mongo_store, partitions, settings, "r", LOG)
-        categories = categorise_partitions(mongo_store, partitions, settings, "r", LOG)
-    assert languages.agreeing / (languages.agreeing + languages.disagreeing) > 0.999
+        languages = detect_languages(mongo, partitions, settings, LOG)
+        summary = translate_partitions(mongo, partitions, settings, "r", LOG)
+        categories = categorise_partitions(mongo, partitions, settings, "r", LOG)
+        paid = sandbox.info()["dify"]["apps"]["translation"]["answers"]["paid"]
     assert summary.metadata()["coverage"] == 1.0
-    translated = stored(mongo_store, "translations")
+    translated = stored(mongo, "translations")
     distinct = {(one["text_hash"], one["source_language"]) for one in translated}
+    # The memory serves exactly the repeated texts.
+    repeated = 1 - len(distinct) / len(translated)
     assert (summary.asked, summary.total.cached) == (len(distinct), len(translated) - len(distinct))
-    texts = {text_hash(one["text"]): one["text"] for one in messages if one["text"]}
-    agreeing = sum(one["text"] == gold.get(texts[one["text_hash"]]) for one in translated)
-    assert agreeing / len(translated) > 0.95
-    assert categories.total.done == len(conversations)
+    assert paid == len(distinct)
+    agreement = languages.agreeing / (languages.agreeing + languages.disagreeing)
+    assert agreement > 0.999
+    of_gold = [one for one in translated if texts[one["message_id"]] in gold]
+    agreeing = sum(one["text"] in gold[texts[one["message_id"]]] for one in of_gold)
+    assert agreeing / len(of_gold) > 0.99
+    assert categories.metadata()["coverage"] == 1.0
+    rows = mongo.read_arrow("llm_calls", partitions).to_pylist()
+    assert sum(row["tokens"] or 0 for row in rows) == (summary.usage.tokens or 0) + (
+        categories.usage.tokens or 0
+    )
+    return (
+        f"{languages.messages} messages on {len(partitions)} days; languages agree with the declared ones in "
+        f"{agreement:.2%}; {len(translated)} need a translation, coverage 100 %, memory hit rate "
+        f"{summary.total.cached / len(translated):.2%} = share of repeated texts {repeated:.2%}; "
+        f"{agreeing / len(of_gold):.2%} of {len(of_gold)} equal a human translation; {paid} texts paid"
+    )
+
+
+def test_real_conversations_are_covered_and_the_memory_saves_the_repeated_texts(
+    mongo_store: MongoStore, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("bcontrast", check_bcontrast(mongo_store, 50))
+
+
+@pytest.mark.soak
+def test_all_real_conversations_are_covered(mongo_store: MongoStore) -> None:
+    print(check_bcontrast(mongo_store, None))
+
+
+def test_each_day_says_how_far_it_is(
+    make_platform: PlatformFactory, six_days_sandbox: SandboxProcess
+) -> None:
+    platform = make_platform(six_days_sandbox, dify_budget_tokens=4000)
+    layers = "group:raw or group:documents or group:enrichment"
+    first = by_day(platform.run(*SAMPLE_DAYS, select=layers))
+    assert set(first) == set(days_between(*SAMPLE_DAYS))
+    assert {told["complete"] for told in first.values()} == {True, False}
+    for told in first.values():
+        assert told["done"] + told["left"] == told["needing"]
+        assert told["complete"] == (told["left"] == 0)
+    # Run after run takes up what is left, and asks nothing twice.
+    left = sum(told["left"] for told in first.values())
+    while left:
+        told = by_day(platform.run(*SAMPLE_DAYS, select="enrichment/translations"))
+        assert sum(one["left"] for one in told.values()) < left
+        left = sum(one["left"] for one in told.values())
+    with platform.mongo() as mongo:
+        rows = [row for row in stored(mongo, "llm_calls") if row["purpose"] == "translation"]
+        asked = [row["workflow_run_id"] for row in rows if row["status"] == "ok"]
+        assert len(asked) == len(set(asked)) == mongo.collection("translation_memory").count_documents({})
+
+
+def by_day(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    """What each day of the translations says of itself."""
+    return {
+        str(event.partition): {name: one.value for name, one in event.materialization.metadata.items()}
+        for event in result.get_asset_materialization_events()
+        if event.asset_key.path == ["enrichment", "translations"]
+    }

@@ -13,33 +13,27 @@ from hypothesis import strategies as st
 from cai_assets.failures import PermanentError, TransientError
 from cai_assets.resources import dify_errors as errors
 from cai_assets.resources.enrichment import detect_languages, translate_partitions
-from cai_assets.resources.enrichment_summary import EnrichmentSummary
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.settings import Settings
 from cai_assets_tests.fixtures.enrichment import (
     DAY,
+    LOG,
+    NEXT_DAY,
     FakeDify,
     conversation,
+    english,
     insert,
     message,
     put,
     stored,
+    translate,
 )
 
-LOG = logging.getLogger("test")
-NEXT_DAY = "2024-05-04"
 TEXTS = {
     "m1": "Wo ist mein Paket geblieben?",
     "m2": "Ich warte schon seit drei Tagen.",
     "m3": "Wo ist mein Paket geblieben?",
 }
-
-
-def translate(
-    mongo: MongoStore, client: FakeDify | None, *days: str, run_id: str = "r", **options: Any
-) -> EnrichmentSummary:
-    options = {"io_threads": 4, "batch_size": 10} | options
-    return translate_partitions(mongo, days or (DAY,), Settings(**options), run_id, LOG, client)
 
 
 @pytest.fixture
@@ -65,7 +59,7 @@ def test_every_text_is_asked_once_and_every_message_has_its_translation(three: M
     assert dify.texts == {TEXTS["m1"]: 1, TEXTS["m2"]: 1}
     assert dify.calls[0]["source_language"] == "de"
     assert {one["message_id"]: (one["status"], one["text"]) for one in stored(three, "translations")} == {
-        key: ("ok", text.upper()) for key, text in TEXTS.items()
+        key: ("ok", english(text)) for key, text in TEXTS.items()
     }
     total = summary.total
     assert (total.needing, total.done, total.cached, total.left, summary.asked) == (3, 3, 1, 0, 2)
@@ -103,15 +97,44 @@ def test_memory_serves_other_days_and_later_runs(three: MongoStore) -> None:
     assert three.collection("llm_calls").count_documents({"status": "cached"}) == 2
 
 
-def test_other_prompt_version_asks_again_and_replaces(three: MongoStore) -> None:
+def versions(mongo: MongoStore) -> dict[str, set[tuple[str, str]]]:
+    """Prompt version and status of each message's documents."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for one in stored(mongo, "translations"):
+        found.setdefault(one["message_id"], set()).add((one["prompt_version"], one["status"]))
+    return found
+
+
+def test_other_prompt_version_is_used_for_what_is_new_and_for_the_rest_where_asked(three: MongoStore) -> None:
     translate(three, FakeDify())
+    put(three, "messages", message("m1", "Mein Paket ist jetzt doch angekommen."))
     dify = FakeDify()
-    translate(three, dify, dify_prompt_version="2")
-    assert len(dify.calls) == 2
-    assert {one["prompt_version"] for one in stored(three, "translations")} == {"2"}
+    summary = translate(three, dify, dify_prompt_version="2")
+    assert dify.texts == {"Mein Paket ist jetzt doch angekommen.": 1}
+    assert (summary.total.needing, summary.total.left) == (3, 0)
+    assert versions(three) == {"m1": {("2", "ok")}, "m2": {("1", "ok")}, "m3": {("1", "ok")}}
+    anew = FakeDify()
+    translate(three, anew, dify_prompt_version="2", retranslate=True)
+    assert anew.texts == {TEXTS["m2"]: 1, TEXTS["m3"]: 1}
+    assert versions(three) == {key: {("2", "ok")} for key in TEXTS}
     back = FakeDify()
-    translate(three, back)
-    assert not back.calls
+    translate(three, back, retranslate=True)
+    assert back.texts == {"Mein Paket ist jetzt doch angekommen.": 1}
+
+
+def test_older_translation_serves_until_the_new_one_is_there(three: MongoStore) -> None:
+    def refuse(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise errors.WorkflowFailedError("Dify: workflow run failed: boom")
+
+    translate(three, FakeDify())
+    failing = FakeDify(answer=refuse)
+    summary = translate(three, failing, dify_prompt_version="2", retranslate=True)
+    assert (summary.total.failed, summary.total.left) == (3, 3)
+    assert versions(three) == {key: {("1", "ok"), ("2", "failed")} for key in TEXTS}
+    assert translate(three, FakeDify(), dify_prompt_version="2").total.left == 0
+    assert versions(three) == {key: {("1", "ok")} for key in TEXTS}
+    assert translate(three, FakeDify(), dify_prompt_version="2", retranslate=True).total.left == 0
+    assert versions(three) == {key: {("2", "ok")} for key in TEXTS}
 
 
 def test_changed_and_deleted_messages_leave_what_a_rebuild_would(three: MongoStore) -> None:
@@ -150,31 +173,30 @@ def test_without_a_key_texts_are_skipped_and_done_once_there_is_one(three: Mongo
     assert three.read_arrow("translations", [DAY])["status"].to_pylist() == ["ok"] * 3
 
 
-def test_budget_is_not_passed_says_what_is_left_and_is_finished_later(mongo_store: MongoStore) -> None:
-    texts = [f"Nachricht Nummer {number} wartet auf eine Antwort." for number in range(60)]
-    insert(mongo_store, "messages", (message(f"m{n}", text) for n, text in enumerate(texts)))
-    limited = FakeDify(tokens=100, seconds=0.002)
-    summary = translate(mongo_store, limited, dify_budget_tokens=3000)
-    assert 0 < len(limited.calls) * 100 <= 3000
-    assert summary.total.left == summary.total.skipped == 60 - len(limited.calls)
-    assert summary.reason == "budget reached: DIFY_BUDGET_TOKENS=3000"
-    # The same run again, as after a crash: what it spent before counts.
-    again = FakeDify(tokens=100)
-    translate(mongo_store, again, dify_budget_tokens=3000)
-    assert (len(limited.calls) + len(again.calls)) * 100 <= 3000
-    rest = FakeDify(tokens=100)
-    assert translate(mongo_store, rest).total.left == 0
-    assert len(limited.calls) + len(again.calls) + len(rest.calls) == 60
+def test_day_that_is_done_in_part_says_so(three: MongoStore, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        summary = translate(three, None)
+    assert "2024-05-03 is done in part: 3 of 3 left" in caplog.text
+    assert "3 left" in summary.progress()
+    assert summary.by_partition[DAY].metadata() == {
+        "needing": 3,
+        "done": 0,
+        "cached": 0,
+        "failed": 0,
+        "skipped": 3,
+        "left": 3,
+        "complete": False,
+        "coverage": 0.0,
+    }
 
 
-def test_budget_of_money_is_not_passed(mongo_store: MongoStore) -> None:
-    insert(
-        mongo_store, "messages", (message(f"m{n}", f"Das ist die Nachricht Nummer {n}.") for n in range(40))
-    )
-    dify = FakeDify(tokens=100, seconds=0.002)
-    summary = translate(mongo_store, dify, dify_budget_price="0.002")
-    assert 0 < len(dify.calls) * Decimal("0.0001") <= Decimal("0.002")
-    assert summary.total.skipped == 40 - len(dify.calls)
+def test_progress_tells_unknown_usage_apart_from_none(three: MongoStore) -> None:
+    summary = translate(three, FakeDify(tokens=None))
+    assert summary.metadata()["calls_of_unknown_usage"] == 2
+    assert "tokens" not in summary.metadata()
+    assert "unknown of 2 calls" in summary.progress()
+    rows = three.read_arrow("llm_calls", [DAY]).to_pylist()
+    assert {row["tokens"] for row in rows} == {None}
 
 
 @pytest.mark.parametrize(
@@ -251,7 +273,7 @@ def test_run_whose_end_was_not_seen_is_looked_for_before_it_is_asked_again(three
     assert translate(three, later).total.done == 1
     assert not later.calls
     assert later.waited_for[0][0] == "11111111-1111-1111-1111-111111111111"
-    assert stored(three, "translations")[0]["text"] == "LATE"
+    assert stored(three, "translations")[0]["text"] == english("late")
 
 
 def test_interrupted_run_keeps_its_answers_and_stops_the_others(three: MongoStore) -> None:
@@ -301,7 +323,7 @@ def test_threads_are_kept_busy_within_their_number(mongo_store: MongoStore) -> N
     translate(mongo_store, dify, io_threads=6)
     assert dify.most_at_once == 6
     alone = FakeDify(seconds=0.001)
-    translate(mongo_store, alone, io_threads=6, enable_multithreading=False, dify_prompt_version="2")
+    translate(mongo_store, alone, io_threads=6, enable_multithreading=False, dify_target_language="fr")
     assert alone.most_at_once == 1
 
 

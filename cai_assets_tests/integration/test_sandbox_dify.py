@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
+from cai_assets.sandbox.config import TRANSLATION_LIST_KEY
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.fixtures.sandbox import DifyCalls, write_small_folder
 
@@ -276,3 +277,57 @@ def test_runs_are_counted(dify, small_sandbox):
     for _ in range(3):
         dify.run()
     assert small_sandbox.info()["dify"]["apps"]["translation"]["runs"]["succeeded"] == before + 3
+
+
+# -- runs that nobody learns the end of
+
+
+def test_a_paused_run_waits_for_a_person(dify, small_sandbox):
+    small_sandbox.faults({"service": "dify", "kind": "paused", "next": 2})
+    last = dify.events(dify.run())[-1]
+    assert (last["event"], last["data"]["status"]) == ("workflow_paused", "paused")
+    body = dify.run("blocking").json()
+    assert (body["data"]["status"], body["data"]["finished_at"]) == ("paused", None)
+    assert dify.get(f"workflows/run/{body['workflow_run_id']}").json()["status"] == "paused"
+
+
+@pytest.mark.parametrize("mode", ["streaming", "blocking"])
+def test_a_proxy_gives_up_and_the_run_goes_on(mode, dify, small_sandbox):
+    small_sandbox.faults({"service": "dify", "kind": "gateway", "next": 1})
+    user = f"job:{uuid.uuid4()}"
+    response = dify.run(mode, user=user)
+    assert (response.status_code, response.headers["content-type"]) == (504, "text/html")
+    assert dify.logged(user)["data"][0]["workflow_run"]["status"] == "succeeded"
+
+
+def test_a_restart_breaks_connections_and_loses_what_runs(tmp_path):
+    with slow_sandbox(tmp_path / "restart", latency=30, hang_seconds=0.1) as sandbox:
+        dify = DifyCalls(sandbox)
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(dify.run, mode, user=mode) for mode in ("streaming", "blocking")]
+            until = time.monotonic() + 10
+            while sandbox.info()["dify"]["apps"]["translation"]["under_way"] < 2:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            assert sandbox.restart_dify(down_seconds=0.3) == 2
+            with pytest.raises(requests.ConnectionError):
+                dify.logged("streaming")
+            for one in asked:
+                with pytest.raises(requests.RequestException):
+                    one.result()
+        time.sleep(0.3)
+        run = dify.logged("streaming")["data"][0]["workflow_run"]
+        assert run["status"] == "running"
+        assert sandbox.info()["dify"]["apps"]["translation"]["runs"] == {"running": 2}
+
+
+def test_a_list_of_texts_is_translated_in_one_run(small_sandbox):
+    dify = DifyCalls(small_sandbox)
+    dify.headers = {"Authorization": f"Bearer {TRANSLATION_LIST_KEY}"}
+    texts = json.dumps(["Hallo!", "Wo ist mein Paket?"])
+    data = dify.run("blocking", texts=texts, target_language="en").json()["data"]
+    assert data["outputs"]["texts"] == ["Hello!", "Where is my parcel?"]
+    failed = dify.run("blocking", texts='["Hallo!", "unbekannt"]', target_language="en").json()["data"]
+    assert (failed["status"], failed["outputs"]) == ("failed", {})
+    wrong = dify.run("blocking", texts="Hallo!", target_language="en").json()["data"]
+    assert "no JSON" in wrong["error"]

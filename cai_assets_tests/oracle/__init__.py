@@ -12,7 +12,8 @@ sender_id, created_at, updated_at, private, deleted_at`. Optional keys may be mi
 (the lake's spellings `from_status`, `to_status` and `is_private` are understood too).
 
 Modules: `rows` (which messages count, order, arithmetic), `conversations` (facts and waits), `activity`
-(sessions, users, traffic), `summary` (the golden values). Everything public is exported here.
+(sessions, users, traffic), `summary` (the golden values), whose public names are exported here; `marts` and
+`enrichment` (what the marts hold).
 
 How to use it::
 

@@ -18,6 +18,7 @@ from cai_assets_tests.oracle.conversations import (
     conversation_waits,
     status_events,
 )
+from cai_assets_tests.oracle.enrichment import translation_cost
 from cai_assets_tests.oracle.rows import Row, by_conversation, local_day, mean, quantile
 
 Table = dict[tuple[Any, ...], dict[str, Any]]
@@ -225,6 +226,7 @@ def languages(
     messages: Iterable[Row],
     timezone: str,
     translations: Mapping[str, set[str]],
+    calls: Iterable[Row] = (),
 ) -> Table:
     """By day and language of the message.
 
@@ -233,8 +235,13 @@ def languages(
         messages: their messages.
         timezone: IANA zone.
         translations: the statuses of each message that needs one, by message_id.
+        calls: rows of the ledger.
     """
     zone = ZoneInfo(timezone)
+    asked: dict[str, list[Row]] = defaultdict(list)
+    for call in calls:
+        if call["purpose"] == "translation" and call.get("message_id") is not None:
+            asked[call["message_id"]].append(call)
     groups: dict[tuple[Any, ...], list[tuple[Row, Row]]] = defaultdict(list)
     for conversation, ordered in by_conversation(conversations, messages).values():
         for message in ordered:
@@ -258,6 +265,7 @@ def languages(
             "translated": best["ok"],
             "failed": best["failed"],
             "skipped": best["skipped"],
+            **translation_cost([m for m, _ in group], translations, asked),
             "detection_compared": len(known),
             "detection_agreeing": sum(a.lower().split("-")[0] == b.lower().split("-")[0] for a, b in known),
         }

@@ -24,7 +24,7 @@ from cai_assets.sandbox.sample import generate
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests import oracle
 from cai_assets_tests.lake_data import Row, Rows, Warehouse, lake_rows
-from cai_assets_tests.oracle import marts
+from cai_assets_tests.oracle import enrichment, marts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -65,13 +65,15 @@ class Sample:
         self.messages = [self._detected(m) for m in messages]
         self.translations: dict[str, set[str]] = defaultdict(set)
         self.categories: dict[str, str] = {}
+        self.decisions = list(self._categories())
+        self.calls = list(self._calls())
         self.rows = lake_rows(
             conversations,
             self.messages,
             timezone,
             translations=list(self._translations()),
-            categories=list(self._categories()),
-            llm_calls=list(self._calls()),
+            categories=self.decisions,
+            llm_calls=self.calls,
         )
 
     @staticmethod
@@ -99,27 +101,57 @@ class Sample:
 
     def _categories(self) -> Any:
         for n, c in enumerate(self.conversations):
-            for version in range(n % 3):
+            # Versions are numbers: 10 is later than 9.
+            for version in range(9, 9 + n % 3):
                 self.categories[c["conversation_id"]] = f"{n % 4}/{version}"
                 yield {
                     "conversation_id": c["conversation_id"],
                     "taxonomy_version": str(version),
                     "prompt_version": "1",
                     "category": f"{n % 4}/{version}",
-                    "source": "rule",
+                    "source": ("rule", "llm", "human")[n % 5 % 3],
                 }
 
     def _calls(self) -> Any:
         for n, c in enumerate(self.conversations):
+            for status in ("failed", "ok")[n % 2 :]:
+                known = n % 3 > 0 or status == "ok"
+                yield {
+                    "call_id": f"call-{n}-{status}",
+                    "purpose": "category",
+                    "status": status,
+                    "conversation_id": c["conversation_id"],
+                    "workflow_run_id": f"run-{n}-{status}" if n % 4 else None,
+                    "model": ("small", "large", None)[n % 3],
+                    "tokens": n if known else None,
+                    "price": Decimal(n) / 10**8 if known else None,
+                    "currency": ("USD", None)[n % 7 // 6],
+                    "latency_ms": 10 * n,
+                    "attempts": 1 + n % 2,
+                    "created_at": c["started_at"],
+                }
+        yield from self._translation_calls()
+
+    def _translation_calls(self) -> Any:
+        """Texts asked about three at a time, or served from the memory; some before they were written."""
+        kept = lake_rows(self.conversations, self.messages)["messages"]
+        for n, m in enumerate(kept):
+            status = ("ok", "cached", "failed", "ok")[n % 4]
+            asked = status != "cached"
             yield {
-                "call_id": f"call-{n}",
-                "purpose": "category",
-                "status": "ok",
-                "conversation_id": c["conversation_id"],
-                "tokens": n,
-                "price": Decimal(n) / 10**8,
-                "attempts": 1,
-                "created_at": c["started_at"],
+                "call_id": f"translation-{n}",
+                "purpose": "translation",
+                "status": status,
+                "conversation_id": m["conversation_id"],
+                "message_id": m["message_id"],
+                "workflow_run_id": f"run-of-three-{n // 3}" if asked else None,
+                "model": "small" if asked else None,
+                "tokens": n % 11 or None if asked else None,
+                "price": Decimal(n % 11) / 10**8 if asked and n % 11 else None,
+                "currency": "USD" if asked and n % 11 else None,
+                "latency_ms": 100 + n if asked else None,
+                "attempts": int(asked and n % 3 == 0),
+                "created_at": m["created_at"] + timedelta(seconds=(n % 5 - 1) * 600),
             }
 
     @property
@@ -229,7 +261,9 @@ def check_marts(warehouse: Warehouse, sample: Sample) -> None:
         "response": marts.response(*live, sample.as_of),
         "resolution": marts.resolutions(*live, sample.as_of),
         "containment": marts.containment(*live, sample.as_of),
-        "language": marts.languages(*live, sample.translations),
+        "language": marts.languages(*live, sample.translations, sample.calls),
+        "category": enrichment.categories(*live, sample.decisions, sample.calls),
+        "cost": enrichment.costs(sample.conversations, sample.messages, sample.timezone, sample.calls),
         "user": marts.users(*live, sample.as_of),
     }
     assert set(expected) == {name for layer, name in load_models() if layer == "marts"}
@@ -309,8 +343,11 @@ def test_staging_keeps_every_message_and_no_text(generated):
 def test_money_stays_exact(generated):
     warehouse, sample = generated
     found = warehouse.query("select sum(price) as price, sum(tokens) as tokens from facts.fct_llm_call")[0]
-    assert found["price"] == sum(row["price"] for row in sample.rows["llm_calls"])
-    assert found["tokens"] == sum(row["tokens"] for row in sample.rows["llm_calls"])
+    for name in ("price", "tokens"):
+        assert found[name] == sum(row[name] or 0 for row in sample.rows["llm_calls"])
+    found = warehouse.query("select sum(price) as price, sum(tokens) as tokens from marts.cost")[0]
+    for name in ("price", "tokens"):
+        assert found[name] == sum(row[name] or 0 for row in sample.rows["llm_calls"])
 
 
 def run_by_day(sample: Sample, days: list[str], folder: Path) -> dict[str, pa.Table]:

@@ -18,7 +18,7 @@ LAYERS = {
     "enrichment": {"languages", "translations", "categories"},
     "lake": {"conversations", "messages", "translations", "categories", "llm_calls"},
     "facts": {"stg_messages", "fct_conversation", "fct_wait", "fct_traffic", "fct_llm_call", "user_day"},
-    "marts": {"volume", "response", "resolution", "containment", "language", "user"},
+    "marts": {"volume", "response", "resolution", "containment", "language", "category", "cost", "user"},
     "reports": {"analytics_reports", "user_analytics", "daily_report", "dashboard"},
 }
 DAILY_LAYERS = {"raw", "documents", "enrichment", "lake", "facts"}
@@ -80,6 +80,15 @@ def test_every_table_from_the_lake_on_has_a_blocking_check_of_its_schema(definit
     assert all(graph.get(key).blocking for key in graph.asset_check_keys)
 
 
+def test_what_asks_dify_shares_a_pool(definitions: dg.Definitions) -> None:
+    in_pool = {
+        asset.key.path[-1]
+        for asset in definitions.assets or ()
+        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable and "dify" in asset.op.pools
+    }
+    assert in_pool == {"translations", "categories"}
+
+
 def test_no_secret_is_in_a_resources_configuration() -> None:
     settings = Settings(
         _env_file=None,
@@ -104,4 +113,4 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [28, False]
+    assert json.loads(done.stdout.splitlines()[-1]) == [30, False]

@@ -1,6 +1,5 @@
 """Usage that is not known, money that is decimal, budgets that are not passed."""
 
-import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 from cai_assets.domain.ledger import (
     UNKNOWN,
-    Budget,
     Call,
     Latencies,
     Usage,
@@ -81,86 +79,6 @@ def test_cached_rows_have_one_id_for_a_message_and_a_text() -> None:
     assert len({cached_call_id("m", "k"), cached_call_id("m", "l"), cached_call_id("mk", "")}) == 3
 
 
-def test_no_limit_reserves_nothing() -> None:
-    budget = Budget(None, None)
-    assert budget.reserve(10**9) == -1
-    budget.settle(-1, 10, UNKNOWN)
-    assert not budget.exhausted
-
-
-CALLS = st.lists(st.tuples(st.integers(1, 400), st.integers(0, 3)), min_size=1, max_size=60)
-
-
-@given(st.integers(350, 20_000), st.integers(20, 2000), st.floats(0, 2.5), CALLS)
-def test_budget_is_never_passed_after_the_first_call(
-    limit: int, prompt: int, per_character: float, calls: list[tuple[int, int]]
-) -> None:
-    budget = Budget(limit, None)
-    used, asked = 0, 0
-    for characters, _ in calls:
-        reservation = budget.reserve(characters)
-        if reservation is None:
-            break
-        tokens = prompt + int(per_character * characters)
-        used, asked = used + tokens, asked + 1
-        budget.settle(reservation, characters, Usage(tokens))
-    assert asked <= 1 or used <= limit
-
-
-@given(st.lists(st.sampled_from([30, 40, 900]), min_size=2, max_size=40))
-def test_budget_learns_from_dear_calls(costs: list[int]) -> None:
-    budget = Budget(10_000, None)
-    used = 0
-    for cost in costs:
-        reservation = budget.reserve(20)
-        if reservation is None:
-            break
-        used += cost
-        budget.settle(reservation, 20, Usage(cost))
-    # One surprise may come on top of what was estimated, never two.
-    assert used <= 10_000 + 900
-
-
-def test_threads_do_not_pass_a_budget_together() -> None:
-    budget = Budget(2000, None)
-    asked = []
-
-    def work() -> None:
-        while (reservation := budget.reserve(20)) is not None:
-            asked.append(1)
-            budget.settle(reservation, 20, Usage(50))
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert 1500 < len(asked) * 50 <= 2000
-    assert budget.exhausted
-
-
-def test_budget_of_money_and_unknown_usage() -> None:
-    budget = Budget(None, Decimal("0.01"))
-    asked = 0
-    while (reservation := budget.reserve(20)) is not None and asked < 1000:
-        asked += 1
-        usage = Usage(100, Decimal("0.001"), "USD") if asked == 1 else UNKNOWN
-        budget.settle(reservation, 20, usage)
-    assert 2 <= asked <= 10
-
-
-def test_call_that_never_ran_costs_nothing() -> None:
-    budget = Budget(400, None)
-    for _ in range(50):
-        reservation = budget.reserve(20)
-        assert reservation is not None
-        budget.settle(reservation, 20, UNKNOWN, asked=False)
-
-
-def test_spent_before_counts() -> None:
-    assert Budget(1000, None, Usage(900)).reserve(20) is None
-
-
 @given(st.lists(st.integers(0, 10**6), min_size=1))
 def test_quantiles_are_by_nearest_rank(values: list[int]) -> None:
     latencies = Latencies()
@@ -170,3 +88,17 @@ def test_quantiles_are_by_nearest_rank(values: list[int]) -> None:
     assert sum(value <= median for value in values) * 2 >= len(values)
     assert latencies.quantile(1.0) == max(values)
     assert Latencies().quantile(0.5) is None
+
+
+@given(
+    st.none() | st.integers(0, 10**7),
+    st.none() | st.decimals(0, 1000, places=8),
+    st.integers(1, 40),
+)
+def test_shares_of_a_call_add_up_to_it(tokens: int | None, price: Decimal | None, of: int) -> None:
+    whole = Usage(tokens, price, "USD", "m")
+    shares = [whole.share(place, of) for place in range(of)]
+    total = sum(shares, UNKNOWN)
+    assert (total.tokens, total.price) == (tokens, price)
+    if tokens is not None:
+        assert max(one.tokens or 0 for one in shares) - min(one.tokens or 0 for one in shares) <= 1

@@ -6,9 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.domain.translation import (
+    answer_in,
     has_words,
+    listed_texts,
     memory_key,
     needs_translation,
+    packed,
     refusal,
     translation_id,
 )
@@ -59,6 +62,58 @@ def test_keys_tell_everything_apart_that_is_asked_differently() -> None:
     assert translation_id("m", "en", "1") == "m|en|1"
 
 
+GERMAN = "Ich warte jetzt schon seit drei Wochen auf meine Bestellung."
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "reason"),
+    [
+        # Near languages are taken for each other, and a target may be none that can be told.
+        ("Ovo je prijevod onoga što nam je kupac jučer napisao o svojoj narudžbi.", "sr", None),
+        ("Ĉi tio estas la traduko de tio, kion la kliento skribis al ni hieraŭ.", "eo", None),
+        (GERMAN, "eo", "is in de, not in eo"),
+    ],
+)
+def test_language_of_an_answer_is_judged_where_it_can_be_told(
+    answer: str, target: str, reason: str | None
+) -> None:
+    problem = refusal(GERMAN, answer, "de", target)
+    assert (problem is None) if reason is None else (reason in (problem or ""))
+
+
+@given(st.lists(st.text(max_size=30)), st.integers(1, 5), st.integers(0, 60))
+def test_texts_are_packed_in_order_and_within_bounds(texts: list[str], most: int, characters: int) -> None:
+    calls = list(packed(texts, most, characters))
+    assert [place for places in calls for place in places] == list(range(len(texts)))
+    for places in calls:
+        assert 1 <= len(places) <= most
+        assert len(places) == 1 or len(listed_texts([texts[place] for place in places])) <= characters
+
+
+@pytest.mark.parametrize(
+    ("outputs", "place", "of", "answer"),
+    [
+        ({"text": "a"}, 0, 1, "a"),
+        ({"texts": ["a", "b"]}, 1, 2, "b"),
+        ({"texts": '["a", "b"]'}, 0, 2, "a"),
+        ({"texts": ["a"]}, 0, 1, "a"),
+        ({}, 0, 1, None),
+    ],
+)
+def test_answer_is_found_by_its_place(
+    outputs: dict[str, object], place: int, of: int, answer: object
+) -> None:
+    assert answer_in(outputs, place, of) == answer
+
+
+@pytest.mark.parametrize(
+    "outputs", [{"text": "a"}, {"texts": ["a"]}, {"texts": ["a", "b", "c"]}, {"texts": "a, b"}, {"texts": 5}]
+)
+def test_answers_that_cannot_be_told_apart_are_none(outputs: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="the answer"):
+        answer_in(outputs, 0, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "answer", "reason"),
     [
@@ -77,28 +132,36 @@ def test_keys_tell_everything_apart_that_is_asked_differently() -> None:
         ("Hallo {name}, %s", "Hello {name}, %s", None),
         ("Hallo {name}", "Hello name", "1 of the text's placeholders"),
         ("Hallo #NAME#", "Hello", "1 of the text's placeholders"),
+        ("Wort " * 200, "Words.", "only 6 characters long"),
+        (GERMAN, GERMAN, "is in de, not in en"),
+        (GERMAN, "Voici la traduction de ce que le client nous a écrit hier.", "is in fr, not in en"),
+        (GERMAN, "I have been waiting for my order for three weeks now.", None),
+        ("Frappuccino Grande", "Frappuccino Grande", None),
     ],
 )
 def test_answers_are_judged(text: str, answer: object, reason: str | None) -> None:
-    problem = refusal(text, answer)
+    problem = refusal(text, answer, "de", "en")
     assert (problem is None) if reason is None else (reason in (problem or ""))
 
 
 @given(st.text(), st.text())
 def test_reason_repeats_neither_text(text: str, answer: str) -> None:
-    problem = refusal("Geheimnis" + text, answer + "Vertraulich" * 200)
+    problem = refusal("Geheimnis" + text, answer + "Vertraulich" * 200, "de", "en")
     assert problem is None or ("Geheimnis" not in problem and "Vertraulich" not in problem)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip))
 def test_text_itself_is_always_an_answer(text: str) -> None:
-    assert refusal(text, text) is None
+    # Where the languages are near, or the target is none that can be told, a text may stay as it is.
+    assert refusal(text, text, "und", "eo") is None
 
 
 def test_human_translations_are_never_refused() -> None:
     rows = pq.read_table(shared_data("bcontrast") / "translations_gold.parquet").to_pylist()
     judged = [
-        refusal(row["source_text"], row["target_text"]) for row in rows if has_words(row["source_text"])
+        refusal(row["source_text"], row["target_text"], row["source_language"], row["target_language"])
+        for row in rows
+        if has_words(row["source_text"])
     ]
     assert len(judged) > 17_000
     assert set(judged) == {None}

@@ -289,7 +289,11 @@ category_rank as (
         conversation_id,
         category,
         taxonomy_version,
-        row_number() over (partition by partition, conversation_id order by taxonomy_version desc) as place
+        -- version 10 comes after version 9
+        row_number() over (
+            partition by partition, conversation_id
+            order by length(taxonomy_version) desc, taxonomy_version desc
+        ) as place
     from lake.categories
 ),
 

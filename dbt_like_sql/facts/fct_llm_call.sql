@@ -8,6 +8,7 @@ select
     conversation_id,
     message_id,
     workflow_run_id,
+    model,
     tokens,
     price,
     currency,

@@ -25,5 +25,6 @@ where
     or m.user_messages > m.messages
     or m.needing_translation > m.messages
     or m.translated + m.failed + m.skipped <> m.needing_translation
+    or m.cached > m.translated
     or m.detection_compared > m.messages
     or m.detection_agreeing > m.detection_compared
