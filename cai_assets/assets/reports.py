@@ -16,9 +16,9 @@ from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.partitions import DAILY
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.published import Published, publish
-from cai_assets.resources.storage import LakeFiles
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
 from cai_assets.settings import Settings

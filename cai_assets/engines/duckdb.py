@@ -32,6 +32,8 @@ Prepare = Callable[[duckdb.DuckDBPyConnection], None]
 BATCH_ROWS = 131_072
 # Result batches of DuckDB are built from vectors of 2048 rows; smaller ones would only cost calls.
 _SMALLEST_BATCH = 2048
+SORT_MEMORY = "512MB"
+"""Of a sort, where no limit is set: more only moves where rows wait, as what is sorted is read once."""
 
 
 class EngineError(PermanentError):
@@ -126,7 +128,12 @@ class DuckDBEngine:
         )
 
     def query(
-        self, sql: str, inputs: Files | None = None, parameters: Mapping[str, Any] | None = None
+        self,
+        sql: str,
+        inputs: Files | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[TablePath, Table] = TABLES,
     ) -> pa.Table:
         """Run one query over files and return all its rows, with the types DuckDB gives them.
 
@@ -134,25 +141,26 @@ class DuckDBEngine:
             sql: a query that names its inputs as `layer.name` and its parameters as `$name`.
             inputs: files of each input.
             parameters: a value for each parameter, and no others.
+            tables: declarations of the inputs.
 
         Raises:
             EngineError: DuckDB refuses it, in DuckDB's own words.
             TransientError: the server that holds the files failed.
         """
         with self._connect() as connection, self._explained("query"):
-            self._register(connection, inputs or {})
+            self._register(connection, inputs or {}, tables)
             return connection.execute(sql, dict(parameters or {})).to_arrow_table()
 
     @contextlib.contextmanager
-    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connect(self, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         config: dict[str, Any] = {
             "temp_directory": str(self.temp_directory),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        if self.memory_limit:
-            config["memory_limit"] = self.memory_limit
+        if limit := memory_limit or self.memory_limit:
+            config["memory_limit"] = limit
         if self.threads:
             config["threads"] = self.threads
         try:
@@ -168,16 +176,50 @@ class DuckDBEngine:
         finally:
             connection.close()
 
+    def sort(self, rows: pa.RecordBatchReader, table: Table) -> pa.RecordBatchReader:
+        """Rows in order of the table's partition column, then its key, nulls last: the order of its files.
+
+        What does not fit into the memory limit is sorted on disk, so memory does not grow with the rows.
+
+        Args:
+            rows: of the declared schema; they are read when the result is.
+            table: the declaration.
+
+        Returns:
+            the same rows; the connection is closed when they are read to their end or given up.
+
+        Raises:
+            EngineError: while reading: neither memory nor disk suffices.
+        """
+        what = f"sorting {table.layer}.{table.name}"
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(self._connect(self.memory_limit or SORT_MEMORY))
+            with self._explained(what):
+                connection.register("unsorted", rows)
+                result = connection.execute(f"from unsorted order by {_order(table)}")
+                batches = result.to_arrow_reader(self.batch_rows)
+            closing = stack.pop_all()
+        return pa.RecordBatchReader.from_batches(
+            table.arrow_schema, self._checked(batches, what, table, closing)
+        )
+
     @staticmethod
-    def _register(connection: duckdb.DuckDBPyConnection, inputs: Files) -> None:
+    def _register(
+        connection: duckdb.DuckDBPyConnection, inputs: Files, tables: Mapping[TablePath, Table] = TABLES
+    ) -> None:
         for layer in sorted({layer for layer, _ in inputs}):
             connection.execute(f"create schema {_quoted(layer)}")
         for path, files in inputs.items():
-            declared = TABLES.get(path)
+            declared = tables.get(path)
             if declared is None:
                 raise EngineError(f"{'.'.join(path)} is not declared in cai_assets/schemas")
             name = f"{_quoted(path[0])}.{_quoted(path[1])}"
-            connection.execute(f"create view {name} as {_source(declared, files)}")
+            try:
+                connection.execute(f"create view {name} as {_source(declared, files)}")
+            except (
+                duckdb.BinderException
+            ):  # a declared column is in none of the files: they are older than it
+                connection.execute(f"create view {name} as {_older_source(declared, files)}")
 
     @staticmethod
     def _complete(
@@ -233,6 +275,17 @@ class DuckDBEngine:
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
+def share(memory_limit: str, among: int) -> str:
+    """A part of a memory limit, for one of several that work at the same time.
+
+    Args:
+        memory_limit: as `4GB` or `80%`.
+        among: how many there are.
+    """
+    number, unit = re.fullmatch(r"([\d.]+)\s?(\D+)", memory_limit).groups()  # type: ignore[union-attr]
+    return f"{float(number) / among:.4g}{unit}"
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -272,16 +325,32 @@ def _duckdb_type(kind: pa.DataType) -> str:
 def _source(table: Table, files: Sequence[str]) -> str:
     """The declared columns of a table over its files; files older than a column give NULL there."""
     if not files:
-        columns = ", ".join(
-            f"cast(null as {_duckdb_type(c.type)}) as {_quoted(c.name)}" for c in table.columns
-        )
-        return f"select {columns} where false"
-    paths = ", ".join(_text(file) for file in files)
+        return _no_rows(table)
     columns = ", ".join(_quoted(column.name) for column in table.columns)
-    return (
-        f"select {columns} from read_parquet([{paths}], "  # noqa: S608  quoted above
-        "hive_partitioning = false, union_by_name = true)"
-    )
+    return f"select {columns} from {_scan(files)}"  # noqa: S608  quoted
+
+
+def _older_source(table: Table, files: Sequence[str]) -> str:
+    """The same over files that all lack a declared column."""
+    columns = ", ".join(_quoted(column.name) for column in table.columns)
+    every = f"({_no_rows(table)} union all by name from {_scan(files)})"
+    return f"select {columns} from {every}"  # noqa: S608  quoted
+
+
+def _no_rows(table: Table) -> str:
+    columns = ", ".join(f"cast(null as {_duckdb_type(c.type)}) as {_quoted(c.name)}" for c in table.columns)
+    return f"select {columns} where false"
+
+
+def _scan(files: Sequence[str]) -> str:
+    paths = ", ".join(_text(file) for file in files)
+    return f"read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
+
+
+def _order(table: Table) -> str:
+    """Partition column, then key."""
+    partition = [table.partition_by] if table.partition_by else []
+    return ", ".join(_quoted(name) for name in dict.fromkeys([*partition, *table.key]))
 
 
 def _columns(
@@ -340,6 +409,4 @@ def _shaped(model: Model, found: Mapping[str, str], table: Table) -> str:
     columns = ", ".join(
         f"cast({_quoted(name)} as {kind}) as {_quoted(name)}" for name, kind in declared.items()
     )
-    partition = [table.partition_by] if table.partition_by else []
-    order = ", ".join(_quoted(name) for name in dict.fromkeys([*partition, *table.key]))
-    return f"select {columns} from (\n{model.sql}\n) order by {order}"  # noqa: S608  a model of the package
+    return f"select {columns} from (\n{model.sql}\n) order by {_order(table)}"  # noqa: S608  of the package

@@ -14,6 +14,8 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,21 @@ _SPOOL_GRACE_S = 60.0
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that lies in a table's folder, whether it counts or not.
+
+    Attributes:
+        path: below the table's folder, with slashes.
+        size: bytes.
+        written_at: when it was last written, UTC.
+    """
+
+    path: str
+    size: int
+    written_at: datetime
 
 
 class ObjectStore(ABC):
@@ -72,6 +89,10 @@ class ObjectStore(ABC):
         """Options of delta-rs; they may hold credentials and are made anew for each use."""
 
     @abstractmethod
+    def scan_options(self) -> dict[str, str]:
+        """Options of Polars' scans, made anew for each use as `storage_options` are."""
+
+    @abstractmethod
     def filesystem(self) -> pafs.FileSystem:
         """The pyarrow file system that opens `native_path` of this store's locations."""
 
@@ -110,6 +131,32 @@ class ObjectStore(ABC):
     @abstractmethod
     def delete(self, layer: str, name: str, path: str) -> None:
         """Remove one file; it is no error if it is not there."""
+
+    def list_files(self, layer: str, name: str) -> list[StoredFile]:
+        """Every file below a table's folder, in order of its path; none where there is no folder."""
+        root = self.native_path(self.location(layer, name)).rstrip("/")
+        with self.errors(f"listing {self.location(layer, name)}"):
+            selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
+            found = [info for info in self.filesystem().get_file_info(selector) if info.is_file]
+        return sorted(
+            (
+                StoredFile(info.path.removeprefix(root).lstrip("/"), info.size, info.mtime.astimezone(UTC))
+                for info in found
+            ),
+            key=lambda file: file.path,
+        )
+
+    @abstractmethod
+    def sweep(self, before: datetime) -> int:
+        """Remove what writers who were killed left outside the tables: files on their way, half an upload.
+
+        Args:
+            before: uploads begun later may still be under way and stay. Local files on their way are locked
+                by who writes them, so theirs are told from those of the dead whatever their age.
+
+        Returns:
+            how many uploads or folders were removed.
+        """
 
     @abstractmethod
     def check(self) -> str:
@@ -160,7 +207,7 @@ class ObjectStore(ABC):
         base = self._spool_base()
         with self.errors("making a folder for files on their way"):
             base.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sweep(base)
+            sweep_spool(base)
             folder = base / uuid.uuid4().hex
             folder.mkdir(mode=0o700)
         lock = os.open(folder, os.O_RDONLY)
@@ -203,6 +250,10 @@ class LocalStore(ObjectStore):
 
     @override
     def storage_options(self) -> dict[str, str]:
+        return {}
+
+    @override
+    def scan_options(self) -> dict[str, str]:
         return {}
 
     @override
@@ -264,6 +315,11 @@ class LocalStore(ObjectStore):
             target.unlink(missing_ok=True)
 
     @override
+    def sweep(self, before: datetime) -> int:
+        with self.errors(f"sweeping {self.base}"):
+            return sweep_spool(self._spool_base())
+
+    @override
     def check(self) -> str:
         probe = self.base / f".probe-{uuid.uuid4().hex}"
         with self.errors("checking PARQUET_BASE_DIR"):
@@ -319,8 +375,10 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sweep(base: Path) -> None:
-    for folder in base.iterdir():
+def sweep_spool(base: Path) -> int:
+    """Remove the spool folders whose owner is gone, which shows by their free lock; how many there were."""
+    swept = 0
+    for folder in base.iterdir() if base.is_dir() else ():
         try:
             if time.time() - folder.stat().st_mtime < _SPOOL_GRACE_S:
                 continue
@@ -330,10 +388,12 @@ def _sweep(base: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+            swept += 1
         except BlockingIOError:
             continue  # its owner is alive
         finally:
             os.close(lock)
+    return swept
 
 
 def _free(path: Path) -> str:

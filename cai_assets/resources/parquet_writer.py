@@ -46,10 +46,8 @@ class ParquetSpec:
         file_rows: rows after which the rows go on in another file.
         batch_rows: rows of a batch cut from a table in memory.
         layout: "day": a folder for each partition, `partition=2024-05-03/`; "month": the files of a month's
-            days in one folder, `month=2024-05/`. A file holds rows of one partition under either, so that
-            replacing a day never rewrites another day's rows; one file for a whole month would have to be
-            read and written again for each day of it, and comes with compaction, which may merge the files
-            of a month that has settled.
+            days in one folder, `month=2024-05/`. A file holds rows of one partition under either
+            (docs/adr/0008): replacing a day never rewrites another day's rows.
     """
 
     codec: str = "zstd"
@@ -105,6 +103,10 @@ class ParquetSpec:
         if table.partition_by == "partition" and self.layout == "month":
             return f"month={partition[:7]}/"
         return f"{table.partition_by}={partition}/"
+
+    def fewest_files(self, rows: int, size: int) -> int:
+        """How many files a partition of so many rows and bytes is written to."""
+        return max(1, -(-rows // self.file_rows), -(-size // int(self.file_bytes * _FULL)))
 
     def writer_options(self, table: Table) -> dict[str, Any]:
         """Keyword arguments of `pyarrow.parquet.ParquetWriter`."""

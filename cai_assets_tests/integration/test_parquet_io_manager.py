@@ -5,15 +5,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 
 from cai_assets.failures import TransientError
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
-from cai_assets.resources.storage import LakeFiles, LakeTable
+from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas.base import Column, Table, partition_column
 from cai_assets_tests.fixtures.lake import EVENTS, MONTHS, days, events
 
@@ -176,7 +179,23 @@ def test_missing_days_are_empty_where_the_asset_says_so(
     assert LakeTable(manager.store, COUNTS).dataset().to_table()["events"].to_pylist() == [1, 0]
 
 
-@pytest.mark.parametrize("kind", [LakeFiles, pads.Dataset, pa.Table, Any])
+def as_table(got: Any) -> pa.Table:
+    """What was loaded, read in one way."""
+    match got:
+        case LakeFiles():
+            return got.to_table()
+        case pads.Dataset():
+            return got.to_table()
+        case pl.LazyFrame():
+            return got.collect().to_arrow().cast(EVENTS.arrow_schema)
+    assert isinstance(got, pa.Table)
+    return got
+
+
+KINDS = [LakeFiles, pads.Dataset, pa.Table, pl.LazyFrame, pd.DataFrame, list[str], Any]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_an_input_is_what_its_annotation_asks_for(
     instance: dg.DagsterInstance, manager: ParquetIOManager, kind: Any
 ) -> None:
@@ -189,13 +208,14 @@ def test_an_input_is_what_its_annotation_asks_for(
 
     run(instance, manager, [lake_events, consumer], lake_events, consumer, wanted=days(2))
     (got,) = loaded
+    if kind == list[str]:
+        assert got == manager.files(("lake", "events"), days(2))
+        return
     assert isinstance(got, LakeFiles if kind is Any else kind)
-    data = (
-        got
-        if isinstance(got, pa.Table)
-        else (got.dataset() if isinstance(got, LakeFiles) else got).to_table()
-    )
-    assert data.equals(events({day: int(day[-2:]) for day in days(2)}))
+    if kind is pd.DataFrame:
+        pd.testing.assert_frame_equal(got, events({day: int(day[-2:]) for day in days(2)}).to_pandas())
+        return
+    assert as_table(got).equals(events({day: int(day[-2:]) for day in days(2)}))
 
 
 def refused(manager: ParquetIOManager, instance: dg.DagsterInstance, output: Any) -> str:
