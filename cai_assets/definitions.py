@@ -11,6 +11,7 @@ from cai_assets.assets import documents as document_assets
 from cai_assets.checks.conservation import build_conservation_checks
 from cai_assets.checks.sql import build_sql_checks
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.resources.mongo import MongoStore
@@ -45,6 +46,11 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         with DuckDBEngine.from_settings(settings, prepare=prepare) as engine:
             yield engine
 
+    @dg.resource(description="Workers for the days of a range: Dask, processes, threads or none.")
+    def spread(_: dg.InitResourceContext) -> Iterator[Spread]:
+        with Spread.from_settings(settings) as workers:
+            yield workers
+
     @dg.io_manager(description="MongoDB documents.", required_resource_keys={"mongo"})
     def documents(context: dg.InitResourceContext) -> MongoIOManager:
         return MongoIOManager(context.resources.mongo)
@@ -56,6 +62,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "source": source,
         "mongo": mongo,
         "duckdb": duckdb,
+        "spread": spread,
         "parquet": parquet,
         "documents": documents,
     }
