@@ -14,6 +14,7 @@ from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.maintenance import UPKEEP_SCHEDULE, lake_upkeep
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.source import Source, open_source
 from cai_assets.settings import Settings, load_settings
@@ -95,6 +96,8 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             *analytics.build_analytics_assets(),
             *reports.REPORTS,
         ],
+        jobs=[lake_upkeep],
+        schedules=[UPKEEP_SCHEDULE],
         asset_checks=[*build_conservation_checks(), *build_sql_checks()],
         resources=dict(replaced),
         # One process: a run's thirty steps would else be thirty interpreter starts of 3 CPU seconds each, and

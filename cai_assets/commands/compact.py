@@ -73,15 +73,12 @@ def tidy(settings: "Settings", names: tuple[str, ...] = ()) -> Iterator[Tidied]:
         click.UsageError: there is no such table.
         PermanentError, TransientError: the store refuses or is away.
     """
-    from datetime import UTC, datetime, timedelta
+    from datetime import timedelta
 
     from cai_assets.commands.lake_tables import lake_tables
-    from cai_assets.resources import upkeep
-    from cai_assets.resources.object_store import ObjectStore
+    from cai_assets.resources.upkeep import tidy_all
 
-    retention = timedelta(hours=settings.lake_retention_hours)
-    for table in lake_tables(settings, names):
-        done = upkeep.tidy(table, retention)
+    for table, done in tidy_all(lake_tables(settings, names), timedelta(hours=settings.lake_retention_hours)):
         yield Tidied(
             table="/".join(table.table.path),
             merged_from=done.merged.files_before,
@@ -90,7 +87,6 @@ def tidy(settings: "Settings", names: tuple[str, ...] = ()) -> Iterator[Tidied]:
             files=done.files,
             bytes=done.bytes,
         )
-    ObjectStore.from_settings(settings).sweep(datetime.now(UTC) - retention)
 
 
 def _print(done: Iterator[Tidied], settings: "Settings", out: "Console") -> None:

@@ -28,11 +28,8 @@ def lake_table(settings: Settings, name: str) -> LakeTable:
 
 
 def lake_tables(settings: Settings, names: Sequence[str]) -> list[LakeTable]:
-    """The tables of these names; all that were ever committed to where none is named."""
-    if names:
-        return [lake_table(settings, name) for name in names]
-    every = (lake_table(settings, "/".join(path)) for path in TABLES)
-    return [table for table in every if table.exists()]
+    """The tables of these names; all where none is named."""
+    return [lake_table(settings, name) for name in names or ["/".join(path) for path in TABLES]]
 
 
 def shown(value: Any) -> str:

@@ -160,7 +160,7 @@ class DuckDBEngine:
             "autoload_known_extensions": False,
         }
         if limit := memory_limit or self.memory_limit:
-            config["memory_limit"] = limit
+            config["memory_limit"] = _in_bytes(limit)
         if self.threads:
             config["threads"] = self.threads
         try:
@@ -273,6 +273,17 @@ class DuckDBEngine:
                             f"{values.null_count} rows, which the declaration forbids"
                         )
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+
+def _in_bytes(memory_limit: str) -> str:
+    """The limit as DuckDB takes it: it knows units alone, no share of this machine's memory."""
+    if not memory_limit.endswith("%"):
+        return memory_limit
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    group = Path("/sys/fs/cgroup/memory.max")  # of a container; "max" where there is no limit
+    if group.is_file() and (told := group.read_text().strip()).isdigit():
+        memory = min(memory, int(told))
+    return f"{int(memory * float(memory_limit.removesuffix('%')) / 100)}B"
 
 
 def share(memory_limit: str, among: int) -> str:

@@ -73,6 +73,10 @@ class ParquetIOManager(dg.IOManager):
         """Rows of a table by partition, from its log alone."""
         return self.table(path).row_counts(partitions)
 
+    def tables(self) -> list[LakeTable]:
+        """All declared tables, also those that were never materialised."""
+        return [self.table(path) for path in self._tables]
+
     def table(self, path: tuple[str, str]) -> LakeTable:
         """The lake table of an asset.
 

@@ -5,6 +5,7 @@ which of them count is in `storage`.
 """
 
 import hashlib
+import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -212,6 +213,11 @@ def write_empty_part(table: Table, spec: ParquetSpec, folder: Path, partition: s
     return _PartWriter(table, spec, folder, partition).finish()
 
 
+def digest_of(file: io.BufferedReader | io.BytesIO) -> str:
+    """The digest of a file's bytes, as in `WrittenFile`."""
+    return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+
+
 def _leaves(table: Table, names: list[str]) -> list[str]:
     """Parquet's paths of the leaf columns under the named columns, as `use_dictionary` wants them."""
     leaves: list[str] = []
@@ -340,7 +346,7 @@ class _PartWriter:
         file.sink.close()
         self._file = None
         with file.path.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()[:20]
+            digest = digest_of(written)
         self._files.append(WrittenFile(file.path, file.rows, file.path.stat().st_size, digest))
 
 

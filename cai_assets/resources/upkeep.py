@@ -4,8 +4,9 @@ What it is given is a table of `storage`; the log's own part of the work is in `
 for `cai compact` and whoever runs that.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from cai_assets.resources.staging import DataFile
 from cai_assets.resources.storage import LakeTable
@@ -73,22 +74,37 @@ class Tidied:
 def tidy(table: LakeTable, retention: timedelta) -> Tidied:
     """Merge, remove files that have not counted for so long, write a checkpoint, drop old log entries.
 
-    A table that was never committed to is left alone.
-
     Args:
-        table: which.
+        table: one that was committed to.
         retention: at least as long as any reader or writer takes.
 
     Raises:
         PermanentError, TransientError: as `LakeTable.replace`.
     """
-    if not table.exists():
-        return Tidied(Merged(), (), 0, 0)
     merged = compact(table)
     vacuumed = table.log.vacuum(retention)
     table.log.checkpoint()
     files = [file for part in table.log.live().values() for file in part]
     return Tidied(merged, tuple(vacuumed), len(files), sum(file.size for file in files))
+
+
+def tidy_all(tables: Iterable[LakeTable], retention: timedelta) -> Iterator[tuple[LakeTable, Tidied]]:
+    """Tidy tables one after the other, those that were never committed to left out; then their store.
+
+    Args:
+        tables: of one store.
+        retention: as for `tidy`.
+
+    Raises:
+        PermanentError, TransientError: as `tidy`.
+    """
+    store = None
+    for table in tables:
+        store = table.store
+        if table.exists():
+            yield table, tidy(table, retention)
+    if store is not None:
+        store.sweep(datetime.now(UTC) - retention)
 
 
 def _too_many(table: LakeTable, files: tuple[DataFile, ...]) -> bool:
