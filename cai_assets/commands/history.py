@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from cai_assets.commands.common import JSON_INDENT, console, data_option, json_o
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as Grid
 
     from cai_assets.engines.changes import Difference
     from cai_assets.engines.duckdb import DuckDBEngine
@@ -129,34 +130,41 @@ def _entry(
 
 def _print(entries: Iterator[Entry], table: str, partition: str | None, out: "Console") -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as Grid
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("version", "committed (UTC)", "what", "partitions", "run"):
         grid.add_column(heading, no_wrap=True)
     for heading in ("added", "removed", "changed"):
         grid.add_column(heading, justify="right", no_wrap=True)
-    grid.add_column("measures: rows changed, sum before → after", overflow="fold")
-    empty = True
+    empty, gone = True, False
+    told: list[tuple[Entry, Difference]] = []
     for entry in entries:
         empty = False
         difference = entry.difference
-        rows: list[Any] = ["", "", "", ""]
+        rows = ["", "", ""]
         if difference is not None:
             rows = [f"{difference.added:,}", f"{difference.removed:,}", f"{difference.changed:,}"]
-            rows.append(escape(_measures(difference)))
         elif entry.vacuumed:
-            rows[3] = "[dim]replaced files were vacuumed (LAKE_RETENTION_HOURS)[/dim]"
+            rows = ["?", "?", "?"]
+            gone = True
         run = (entry.run_id or "")[:8]
         what = entry.operation.lower()
         grid.add_row(
             str(entry.version), f"{entry.at:%Y-%m-%d %H:%M:%S}", what, _span(entry.partitions), run, *rows
         )
+        if difference is not None and difference.measures:
+            told.append((entry, difference))
     if empty:
         where = f" touched {partition}" if partition else " is there"
         out.print(f"No version of {escape(table)}{escape(where)}.")
-    else:
-        out.print(grid)
+        return
+    out.print(grid)
+    if gone:
+        out.print("? The replaced files were vacuumed (LAKE_RETENTION_HOURS).", style="dim")
+    for entry, difference in told:
+        out.print(f"\nVersion {entry.version}, by measure:")
+        out.print(_measures(difference))
 
 
 def _span(partitions: tuple[str, ...]) -> str:
@@ -167,15 +175,15 @@ def _span(partitions: tuple[str, ...]) -> str:
     return f"{len(partitions)}: {partitions[0]} … {partitions[-1]}"
 
 
-def _measures(difference: "Difference") -> str:
+def _measures(difference: "Difference") -> "Grid":
+    from rich.table import Table as Grid
+
     from cai_assets.commands.lake_tables import shown
 
-    told = []
+    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 2))
+    grid.add_column("column", no_wrap=True)
+    for heading in ("rows changed", "sum before", "sum after"):
+        grid.add_column(heading, justify="right", no_wrap=True)
     for one in difference.measures:
-        sums = (
-            ""
-            if one.before is None and one.after is None
-            else f", {shown(one.before) or '-'} → {shown(one.after) or '-'}"
-        )
-        told.append(f"{one.name}: {one.rows:,}{sums}")
-    return "\n".join(told)
+        grid.add_row(one.name, f"{one.rows:,}" if one.rows else "", shown(one.before), shown(one.after))
+    return grid

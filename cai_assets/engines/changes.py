@@ -23,7 +23,7 @@ class Measure:
     Attributes:
         name: the column.
         rows: rows that are in both states and differ in it.
-        before: its sum over all rows before; None where it is no number or there is no value.
+        before: its sum over all rows before; None where it does not add up or there is no value.
         after: its sum after.
     """
 
@@ -103,7 +103,7 @@ def _sql(key: Sequence[str], measured: Sequence[Column]) -> str:
     ]
     for n, column in enumerate(measured):
         columns.append(f"count(*) filter (where {both} and {differs[column.name]}) as {_quoted(f'{n}_rows')}")
-        if _is_number(column):
+        if _adds_up(column):
             columns += [
                 f"sum({side}.{_quoted(column.name)}) as {_quoted(f'{n}_{state}')}"
                 for side, state in (("o", "before"), ("n", "after"))
@@ -120,8 +120,11 @@ def _number(column: Column, total: Number | None) -> Number | None:
     return int(total) if total is not None and pt.is_integer(column.type) else total
 
 
-def _is_number(column: Column) -> bool:
+def _adds_up(column: Column) -> bool:
+    """Whether a sum of the column means something: not of instants, hours of the day, places in an order."""
     kind = column.type
+    if column.unit in (None, "us", "h", "weekday", "place", "quintile"):
+        return False
     return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind))
 
 

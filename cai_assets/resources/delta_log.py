@@ -32,6 +32,8 @@ from cai_assets.schemas.base import Table
 
 # Whoever opens a table reads every entry since the last checkpoint, on S3 by a request each.
 _CHECKPOINT_EVERY: Final = 20
+# Delta's own defaults: of removed files in the log, and of the log's entries.
+_DEFAULT_RETENTION: Final = timedelta(days=7)
 _LOG_RETENTION: Final = timedelta(days=30)
 _OF_THE_LOG = re.compile(
     r"_delta_log/(\d{20}(\.\d{20}\.compacted)?\.json|\d{20}\.checkpoint[\w.-]*\.parquet|\d{20}\.crc"
@@ -331,8 +333,8 @@ class DeltaLog:
     def _retaining(self, delta: DeltaTable, retention: timedelta) -> DeltaTable:
         """The table, once its log remembers removed files for as long as they stay."""
         wanted = _properties(retention)
-        there = delta.metadata().configuration
-        if all(there.get(name) == value for name, value in wanted.items()):
+        there = _properties(_DEFAULT_RETENTION) | delta.metadata().configuration
+        if all(there[name] == value for name, value in wanted.items()):
             return delta
         delta.alter.set_table_properties(wanted)
         return self._required().delta
