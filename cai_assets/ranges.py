@@ -19,7 +19,7 @@ from cai_assets.failures import CaiError
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.live_documents import LiveDocuments
 from cai_assets.resources.mongo import MongoStore
-from cai_assets.resources.staging import Staged
+from cai_assets.resources.staging import Parts, Staged
 from cai_assets.resources.storage import LakeTable
 from cai_assets.settings import Settings
 
@@ -59,10 +59,16 @@ class _Task:
     work: Work
     days: tuple[str, ...]
     target: LakeTable
-    live: Mapping[str, Any]
+    live: Parts
+    finished: list[Staged]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "finished": []}
 
     def __call__(self) -> Staged:
-        return self.target.stage(self.days, self.work.rows(self.days), live=self.live)
+        staged = self.target.stage(self.days, self.work.rows(self.days), live=self.live)
+        self.finished.append(staged)  # also where nobody waits for it any more, so that it can be taken back
+        return staged
 
 
 @dataclass(frozen=True)
@@ -227,8 +233,10 @@ def _stage(
     spread: Spread, work: Work, groups: Sequence[tuple[str, ...]], target: LakeTable, tell: Tell
 ) -> Staged:
     live = target.log.live()
+    here: list[Staged] = []
     tasks = [
-        _Task(work.of(days), days, target, {day: live[day] for day in days if day in live}) for days in groups
+        _Task(work.of(days), days, target, {day: live[day] for day in days if day in live}, here)
+        for days in groups
     ]
     total = sum(len(days) for days in groups)
     finished: list[Staged] = []
@@ -239,7 +247,7 @@ def _stage(
             tell(Progress(len(parts), total, sum(file.rows for part in parts for file in part)))
     except BaseException:
         with contextlib.suppress(CaiError):  # the first error matters; vacuum takes what is left
-            target.discard(*finished)
+            target.discard(*finished, *here)
         raise
     return Staged(
         parts={day: files for one in finished for day, files in one.parts.items()},

@@ -185,7 +185,8 @@ class Spread:
             alone_since: float | None = None
             while pending:
                 try:
-                    done = wait(list(pending), timeout=_LOOK_AGAIN_S, return_when="FIRST_COMPLETED").done
+                    with client.as_current():
+                        done = wait(list(pending), timeout=_LOOK_AGAIN_S, return_when="FIRST_COMPLETED").done
                 except TimeoutError:
                     alone_since = self._without_workers(client, alone_since)
                     continue
@@ -204,7 +205,7 @@ class Spread:
                     n_workers=self.processes,
                     threads_per_worker=1,
                     host="127.0.0.1",
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                     silence_logs="ERROR",
                 )
             try:

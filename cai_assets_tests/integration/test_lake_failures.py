@@ -2,15 +2,12 @@
 
 import logging
 import os
-import random
 import shutil
-import signal
 import socket
 import socketserver
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,56 +27,6 @@ from cai_assets_tests.fixtures.lake import ACCESS_KEY, EVENTS, SECRET_KEY, S3Ser
 
 DAYS = days(4)
 CHILD = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-WRITER = """
-import itertools, sys
-from pathlib import Path
-from cai_assets.resources.object_store import LocalStore
-from cai_assets.resources.storage import LakeTable
-from cai_assets_tests.fixtures.lake import EVENTS, days, events
-table = LakeTable(LocalStore(Path(sys.argv[1]), workers=2), EVENTS)
-for mark in itertools.count(int(sys.argv[2])):
-    table.replace(days(4), events(dict.fromkeys(days(4), 10 + mark % 50), mark=mark))
-    print(mark, flush=True)
-"""
-
-
-def test_writers_killed_at_any_moment_leave_whole_versions(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "lake")
-    table = LakeTable(store, EVENTS)
-    table.replace(DAYS, events(dict.fromkeys(DAYS, 10)))
-    acknowledged = 0
-    for kill in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(store.base), str(1_000 * kill + 1)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=CHILD,
-        )
-        assert process.stdout is not None
-        acknowledged = int(process.stdout.readline())
-        deadline = time.monotonic() + random.uniform(0.0, 0.3)
-        while time.monotonic() < deadline:
-            assert_one_whole_version(table)
-        process.send_signal(signal.SIGKILL)
-        rest = process.communicate()[0].split()
-        acknowledged = int(rest[-1]) if rest else acknowledged
-        assert assert_one_whole_version(table) >= acknowledged, "an acknowledged commit was lost"
-    for folder in (store.base / ".spool").iterdir():  # as after the time a new owner has to lock it
-        os.utime(folder, (0, 0))
-    table.replace(DAYS, events(dict.fromkeys(DAYS, 3)))
-    assert list((store.base / ".spool").iterdir()) == []
-
-
-def assert_one_whole_version(table: LakeTable) -> int:
-    """All days hold all rows of one version; which."""
-    data = table.dataset().to_table().select(["partition", "value"])
-    marks = set(data["value"].to_pylist())
-    assert len(marks) == 1
-    (mark,) = marks
-    counts = data.group_by("partition").aggregate([("value", "count")])["value_count"].to_pylist()
-    assert counts == [10 + mark % 50] * 4
-    return mark
 
 
 def test_a_live_writer_keeps_its_folder_when_others_sweep(local_store: LocalStore) -> None:
