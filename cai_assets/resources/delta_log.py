@@ -315,11 +315,13 @@ class DeltaLog:
                 "enforce_retention_duration": False,
                 "full": True,
             }
-            removed = delta.vacuum(dry_run=True, **options)
-            if removed:  # else no version: it would say nothing
+            there = self._store.list_files(*self._table.path)
+            # The log remembers removed files for longer than they stay; without any there is nothing to log.
+            removed = sorted({file.path for file in there} & set(delta.vacuum(dry_run=True, **options)))
+            if removed:
                 delta.vacuum(dry_run=False, **options)
         before = datetime.now(UTC) - retention
-        for file in self._store.list_files(*self._table.path):
+        for file in there:
             # Delta's own vacuum leaves its log alone, also entries that were half written.
             if (
                 file.path.startswith("_delta_log/")

@@ -58,7 +58,8 @@ def copy_plainly(source: LakeFiles, spec: ParquetSpec) -> Copied:
     place = (FOLDER[0], f"{FOLDER[1]}/{declared.name}")
     there = {file.path: file.size for file in store.list_files(*place)}
     columns = [column for column in declared.columns if column.name != declared.partition_by]
-    plain = replace(declared, columns=tuple(columns), partition_by=None)
+    key = tuple(name for name in declared.key if name != declared.partition_by)
+    plain = replace(declared, columns=tuple(columns), key=key, partition_by=None)
     kept: set[str] = set()
     sent: list[str] = []
     for partition in source.parts or ([] if declared.partition_by else [WHOLE]):

@@ -1,4 +1,4 @@
-"""A range of days is the same whoever does it: one thread, several, processes, a cluster that loses workers."""
+"""A range of days is the same whoever does it: threads, processes, a cluster that loses workers."""
 
 import os
 import signal
