@@ -64,7 +64,7 @@ def test_a_version_tells_rows_added_removed_and_changed_by_measure(lake_store: O
     table.replace([day], sales((day, "a", 1, 12, "x"), (day, "b", None, 20, "y"), (day, "d", 1, 7, None)))
     newest, middle, *_ = table.log.changes()
     assert (newest.partitions, middle.partitions) == ((day,), (other,))
-    assert middle.properties == run
+    assert middle.properties == {"run_id": "r2", "asset": "facts/sales"}
     engine = DuckDBEngine(prepare=lake_store.duckdb_setup)
     found = difference(
         engine, SALES, table.locations(newest.removed[day]), table.locations(newest.added[day])
