@@ -14,6 +14,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -277,8 +278,12 @@ class LocalStore(ObjectStore):
         root = Path(self.location(layer, name))
         folders = {(root / path).parent for path in paths} | {root}
         with self.errors(f"writing {root}"):
-            for folder in sorted(folders):
-                _fsync(folder)
+            if self.workers == 1:
+                for folder in sorted(folders):
+                    _fsync(folder)
+                return
+            with ThreadPoolExecutor(self.workers, thread_name_prefix="settle") as pool:
+                list(pool.map(_fsync, sorted(folders)))
 
     @override
     def flush(self, layer: str, name: str, path: str) -> None:

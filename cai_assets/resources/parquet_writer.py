@@ -180,6 +180,7 @@ def write_parts(
             Nulls in non-nullable columns are raised at the end, with their counts.
     """
     conform = Conform(table)
+    form = _Form(spec, table.arrow_schema, spec.writer_options(table))
     done: set[str] = set()
     writer: _PartWriter | None = None
     try:
@@ -197,7 +198,7 @@ def write_parts(
                         f"table {table.layer}.{table.name}: rows of {partition} do not stand side by side; "
                         f"sort the data by {table.partition_by}"
                     )
-                writer = writer or _PartWriter(table, spec, folder, partition)
+                writer = writer or _PartWriter(form, folder, partition)
                 writer.write(rows)
         conform.finish()
         if writer is not None:
@@ -210,7 +211,8 @@ def write_parts(
 
 def write_empty_part(table: Table, spec: ParquetSpec, folder: Path, partition: str) -> Part:
     """The part of a partition without rows: one file that holds the schema alone."""
-    return _PartWriter(table, spec, folder, partition).finish()
+    form = _Form(spec, table.arrow_schema, spec.writer_options(table))
+    return _PartWriter(form, folder, partition).finish()
 
 
 def digest_of(file: io.BufferedReader | io.BytesIO) -> str:
@@ -249,14 +251,22 @@ def _runs(batch: pa.RecordBatch, table: Table) -> Iterator[tuple[str, pa.RecordB
         yield value, batch.slice(start, end - start)
 
 
+@dataclass(frozen=True)
+class _Form:
+    """What all files of a table have in common."""
+
+    spec: ParquetSpec
+    schema: pa.Schema
+    options: dict[str, Any]
+
+
 class _PartWriter:
     """Writes one partition, rolling from file to file by rows and by measured bytes."""
 
-    def __init__(self, table: Table, spec: ParquetSpec, folder: Path, partition: str) -> None:
+    def __init__(self, form: _Form, folder: Path, partition: str) -> None:
         self.partition = partition
-        self._spec = spec
-        self._schema = table.arrow_schema
-        self._options = spec.writer_options(table)
+        self._form = form
+        self._spec = form.spec
         self._folder = folder
         self._files: list[WrittenFile] = []
         self._pending: deque[pa.RecordBatch] = deque()
@@ -339,7 +349,7 @@ class _PartWriter:
     def _open(self) -> "_OpenFile":
         path = self._folder / f"{self.partition or 'whole'}-{len(self._files):05}.parquet"
         sink = pa.OSFile(str(path), "wb")
-        return _OpenFile(path, sink, pq.ParquetWriter(sink, self._schema, **self._options))
+        return _OpenFile(path, sink, pq.ParquetWriter(sink, self._form.schema, **self._form.options))
 
     def _close(self, file: "_OpenFile") -> None:
         file.writer.close()

@@ -217,7 +217,9 @@ class LakeTable:
         with self.store.spool() as folder, Publisher(self.store, self.table, self.spec, live) as publisher:
             strangers: dict[str, int] = {}
             written: set[str] = set()
-            batches = batches_of(data, self.spec.batch_rows)
+            # Of a table in memory a batch is but a view: row groups at once need not be put together again.
+            rows = self.spec.row_group_rows if isinstance(data, pa.Table) else self.spec.batch_rows
+            batches = batches_of(data, rows)
             with self.store.errors(f"writing {self.title}"):
                 for part in write_parts(batches, self.table, self.spec, folder):
                     written.add(part.partition)
