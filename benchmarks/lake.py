@@ -247,7 +247,7 @@ def bench_read(folder: Path, rounds: int) -> Iterator[Result]:
                 QUERY.format("read_parquet($files)"), {"files": files}
             ).to_arrow_table()  # fmt: skip
 
-    yield at_most("read 30 of 60 days, 1,500,000 messages", 1.1, in_turn(2 * rounds, ours, peer))
+    yield at_most("read 30 of 60 days, 1,500,000 messages", 1.1, in_turn(3 * rounds, ours, peer))
 
 
 def bench_commit(folder: Path, rounds: int) -> Iterator[Result]:
