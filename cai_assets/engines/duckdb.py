@@ -169,7 +169,9 @@ class DuckDBEngine:
             raise EngineError(f"DuckDB refuses its configuration {config}: {error}") from error
         try:
             connection.execute("set TimeZone = 'UTC'")
-            connection.execute("set enable_progress_bar = false")  # it would go into Dask's and Dagster's logs
+            connection.execute(
+                "set enable_progress_bar = false"
+            )  # it would go into Dask's and Dagster's logs
             if self._prepare:
                 self._prepare(connection)
             connection.execute("set lock_configuration = true")

@@ -246,3 +246,50 @@ def test_a_batch_is_no_larger_than_the_chunk_size(
     target = LakeTable(local_store, lake.MESSAGES)
     settings = documents_settings(mongo_uri, mongo_database, chunk_size=70)
     assert target.commit(stage_documents(Spread(), documents, target, settings, DAYS)).row_count == 1_200
+
+
+def highest_while_reading(store: MongoStore, settings: Settings, target: LakeTable) -> int:
+    """Most bytes of Arrow data at any time while documents go to the lake."""
+    before, highest = pa.total_allocated_bytes(), 0
+
+    read = store.read_batches
+
+    def watching(name: str, partitions: Any, chunk_size: int) -> Iterator[pa.RecordBatch]:
+        nonlocal highest
+        for batch in read(name, partitions, chunk_size):
+            highest = max(highest, pa.total_allocated_bytes() - before)
+            yield batch
+
+    store.read_batches = watching  # type: ignore[method-assign]
+    try:
+        documents = LiveDocuments(store, "messages", tuple(DAYS))
+        target.commit(stage_documents(Spread(), documents, target, settings, DAYS))
+    finally:
+        store.read_batches = read  # type: ignore[method-assign]
+    return highest
+
+
+def test_memory_is_bounded_by_the_chunk_size_and_not_by_the_days(
+    mongo_store: MongoStore, mongo_uri: str, mongo_database: str, local_store: LocalStore
+) -> None:
+    """With so little memory for the sort that it waits on disk."""
+    rows = [
+        (day, n, 1, message(message_id=f"{day}-{n:06}", conversation_id=f"c{n % 9}", text=f"{n:04}" * 500))
+        for day in DAYS
+        for n in range(1_500)
+    ]
+    batch = documents_from_raw(raw_rows(rows), "messages", partitions=DAYS)
+    mongo_store.replace_partitions(batch, run_id="r", now=NOW)
+    whole = sum(len(row["text"]) for *_, row in rows)
+    target = LakeTable(local_store, lake.MESSAGES)
+    options = {"enable_multithreading": False, "duckdb_memory_limit": "48MB"}
+    highest = {
+        size: highest_while_reading(
+            mongo_store, documents_settings(mongo_uri, mongo_database, chunk_size=size, **options), target
+        )
+        for size in (100, 9_000)
+    }
+    assert target.row_counts() == dict.fromkeys(DAYS, 1_500)
+    assert whole > 17_000_000
+    assert highest[100] < 3_000_000 < whole / 5, highest
+    assert highest[9_000] > 3 * highest[100], "a larger chunk takes more, so it is the chunk that bounds it"
