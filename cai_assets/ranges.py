@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from cai_assets.domain.lake import to_lake
-from cai_assets.engines.duckdb import SORT_MEMORY, DuckDBEngine, share
+from cai_assets.engines.duckdb import SORT_MEMORY, DuckDBEngine
+from cai_assets.engines.duckdb_text import share
 from cai_assets.engines.models import Model, TablePath
 from cai_assets.engines.spread import Spread
 from cai_assets.failures import CaiError

@@ -10,6 +10,7 @@ from decimal import Decimal
 import pyarrow.types as pt
 
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.duckdb_text import quoted
 from cai_assets.schemas.base import Column, Table
 
 Number = int | float | Decimal
@@ -91,9 +92,9 @@ def difference(engine: DuckDBEngine, table: Table, before: Sequence[str], after:
 
 
 def _sql(key: Sequence[str], measured: Sequence[Column]) -> str:
-    same = " and ".join(f"o.{_quoted(name)} is not distinct from n.{_quoted(name)}" for name in key)
+    same = " and ".join(f"o.{quoted(name)} is not distinct from n.{quoted(name)}" for name in key)
     both = "o.there and n.there"
-    differs = {c.name: f"o.{_quoted(c.name)} is distinct from n.{_quoted(c.name)}" for c in measured}
+    differs = {c.name: f"o.{quoted(c.name)} is distinct from n.{quoted(c.name)}" for c in measured}
     columns = [
         "count(o.there) as old_rows",
         "count(n.there) as new_rows",
@@ -102,10 +103,10 @@ def _sql(key: Sequence[str], measured: Sequence[Column]) -> str:
         f"count(*) filter (where {both} and ({' or '.join(differs.values()) or 'false'})) as changed",
     ]
     for n, column in enumerate(measured):
-        columns.append(f"count(*) filter (where {both} and {differs[column.name]}) as {_quoted(f'{n}_rows')}")
+        columns.append(f"count(*) filter (where {both} and {differs[column.name]}) as {quoted(f'{n}_rows')}")
         if _adds_up(column):
             columns += [
-                f"sum({side}.{_quoted(column.name)}) as {_quoted(f'{n}_{state}')}"
+                f"sum({side}.{quoted(column.name)}) as {quoted(f'{n}_{state}')}"
                 for side, state in (("o", "before"), ("n", "after"))
             ]
     return (
@@ -126,7 +127,3 @@ def _adds_up(column: Column) -> bool:
     if column.unit in (None, "us", "h", "weekday", "place", "quintile"):
         return False
     return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
-import pyarrow.types as pt
 
+from cai_assets.engines.duckdb_text import duckdb_type, in_bytes, older_source, order, quoted, source
 from cai_assets.engines.models import Model, TablePath
 from cai_assets.failures import CaiError, PermanentError, TransientError
 from cai_assets.schemas.base import Table
@@ -160,7 +160,7 @@ class DuckDBEngine:
             "autoload_known_extensions": False,
         }
         if limit := memory_limit or self.memory_limit:
-            config["memory_limit"] = _in_bytes(limit)
+            config["memory_limit"] = in_bytes(limit)
         if self.threads:
             config["threads"] = self.threads
         try:
@@ -199,7 +199,7 @@ class DuckDBEngine:
             connection = stack.enter_context(self._connect(self.memory_limit or SORT_MEMORY))
             with self._explained(what):
                 connection.register("unsorted", rows)
-                result = connection.execute(f"from unsorted order by {_order(table)}")
+                result = connection.execute(f"from unsorted order by {order(table)}")
                 batches = result.to_arrow_reader(self.batch_rows)
             closing = stack.pop_all()
         return pa.RecordBatchReader.from_batches(
@@ -211,18 +211,18 @@ class DuckDBEngine:
         connection: duckdb.DuckDBPyConnection, inputs: Files, tables: Mapping[TablePath, Table] = TABLES
     ) -> None:
         for layer in sorted({layer for layer, _ in inputs}):
-            connection.execute(f"create schema {_quoted(layer)}")
+            connection.execute(f"create schema {quoted(layer)}")
         for path, files in inputs.items():
             declared = tables.get(path)
             if declared is None:
                 raise EngineError(f"{'.'.join(path)} is not declared in cai_assets/schemas")
-            name = f"{_quoted(path[0])}.{_quoted(path[1])}"
+            name = f"{quoted(path[0])}.{quoted(path[1])}"
             try:
-                connection.execute(f"create view {name} as {_source(declared, files)}")
+                connection.execute(f"create view {name} as {source(declared, files)}")
             except (
                 duckdb.BinderException
             ):  # a declared column is in none of the files: they are older than it
-                connection.execute(f"create view {name} as {_older_source(declared, files)}")
+                connection.execute(f"create view {name} as {older_source(declared, files)}")
 
     @staticmethod
     def _complete(
@@ -278,95 +278,6 @@ class DuckDBEngine:
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
-def _in_bytes(memory_limit: str) -> str:
-    """The limit as DuckDB takes it: it knows units alone, no share of this machine's memory."""
-    if not memory_limit.endswith("%"):
-        return memory_limit
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    group = Path("/sys/fs/cgroup/memory.max")  # of a container; "max" where there is no limit
-    if group.is_file() and (told := group.read_text().strip()).isdigit():
-        memory = min(memory, int(told))
-    return f"{int(memory * float(memory_limit.removesuffix('%')) / 100)}B"
-
-
-def share(memory_limit: str, among: int) -> str:
-    """A part of a memory limit, for one of several that work at the same time.
-
-    Args:
-        memory_limit: as `4GB` or `80%`.
-        among: how many there are.
-    """
-    number, unit = re.fullmatch(r"([\d.]+)\s?(\D+)", memory_limit).groups()  # type: ignore[union-attr]
-    return f"{float(number) / among:.4g}{unit}"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _duckdb_type(kind: pa.DataType) -> str:
-    """DuckDB's name of a declared Arrow type.
-
-    Raises:
-        EngineError: the type is none that declarations use.
-    """
-    simple = {
-        pa.string(): "varchar",
-        pa.bool_(): "boolean",
-        pa.int32(): "integer",
-        pa.int64(): "bigint",
-        pa.float64(): "double",
-        pa.date32(): "date",
-    }
-    if kind in simple:
-        return simple[kind]
-    if pt.is_timestamp(kind) and kind.unit == "us":
-        return "timestamptz" if kind.tz else "timestamp"
-    if pt.is_decimal(kind):
-        return f"decimal({kind.precision}, {kind.scale})"
-    if pt.is_list(kind):
-        return f"{_duckdb_type(kind.value_type)}[]"
-    if pt.is_struct(kind):
-        fields = ", ".join(f"{_quoted(field.name)} {_duckdb_type(field.type)}" for field in kind)
-        return f"struct({fields})"
-    raise EngineError(f"no DuckDB type is known for {kind}; add it to cai_assets/engines/duckdb.py")
-
-
-def _source(table: Table, files: Sequence[str]) -> str:
-    """The declared columns of a table over its files; files older than a column give NULL there."""
-    if not files:
-        return _no_rows(table)
-    columns = ", ".join(_quoted(column.name) for column in table.columns)
-    return f"select {columns} from {_scan(files)}"  # noqa: S608  quoted
-
-
-def _older_source(table: Table, files: Sequence[str]) -> str:
-    """The same over files that all lack a declared column."""
-    columns = ", ".join(_quoted(column.name) for column in table.columns)
-    every = f"({_no_rows(table)} union all by name from {_scan(files)})"
-    return f"select {columns} from {every}"  # noqa: S608  quoted
-
-
-def _no_rows(table: Table) -> str:
-    columns = ", ".join(f"cast(null as {_duckdb_type(c.type)}) as {_quoted(c.name)}" for c in table.columns)
-    return f"select {columns} where false"
-
-
-def _scan(files: Sequence[str]) -> str:
-    paths = ", ".join(_text(file) for file in files)
-    return f"read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
-
-
-def _order(table: Table) -> str:
-    """Partition column, then key."""
-    partition = [table.partition_by] if table.partition_by else []
-    return ", ".join(_quoted(name) for name in dict.fromkeys([*partition, *table.key]))
-
-
 def _columns(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
 ) -> dict[str, str]:
@@ -410,7 +321,7 @@ def _shaped(model: Model, found: Mapping[str, str], table: Table) -> str:
     Raises:
         EngineError: columns are missing, unknown, or of a type that does not fit.
     """
-    declared = {column.name: _duckdb_type(column.type) for column in table.columns}
+    declared = {column.name: duckdb_type(column.type) for column in table.columns}
     wrong = [f"{name} is missing" for name in declared if name not in found]
     wrong += [f"{name} is not declared" for name in found if name not in declared]
     wrong += [
@@ -421,6 +332,6 @@ def _shaped(model: Model, found: Mapping[str, str], table: Table) -> str:
     if wrong:
         raise EngineError(f"{model.file} does not make {table.layer}.{table.name}: {'; '.join(wrong)}")
     columns = ", ".join(
-        f"cast({_quoted(name)} as {kind}) as {_quoted(name)}" for name, kind in declared.items()
+        f"cast({quoted(name)} as {kind}) as {quoted(name)}" for name, kind in declared.items()
     )
-    return f"select {columns} from (\n{model.sql}\n) order by {_order(table)}"  # noqa: S608  of the package
+    return f"select {columns} from (\n{model.sql}\n) order by {order(table)}"  # noqa: S608  of the package

@@ -113,6 +113,16 @@ class Spread:
         """Whether tasks run in other processes, and so have to be sent there."""
         return self.address is not None or self.processes > 1
 
+    def worker_count(self) -> int:
+        """How many workers there are now; a cluster is asked.
+
+        Raises:
+            TransientError: the cluster cannot be reached.
+        """
+        if not self.is_distributed:
+            return self.threads
+        return len(self._connected().scheduler_info(n_workers=-1)["workers"])
+
     def groups(self, days: Sequence[str], rows: Mapping[str, int]) -> list[tuple[str, ...]]:
         """The days as tasks: one each for other processes, few and of like size for threads.
 

@@ -274,9 +274,9 @@ def test_memory_is_bounded_by_the_chunk_size_and_not_by_the_days(
 ) -> None:
     """With so little memory for the sort that it waits on disk."""
     rows = [
-        (day, n, 1, message(message_id=f"{day}-{n:06}", conversation_id=f"c{n % 9}", text=f"{n:04}" * 500))
+        (day, n, 1, message(message_id=f"{day}-{n:06}", conversation_id=f"c{n % 9}", text=f"{n:04}" * 1_000))
         for day in DAYS
-        for n in range(1_500)
+        for n in range(700)
     ]
     batch = documents_from_raw(raw_rows(rows), "messages", partitions=DAYS)
     mongo_store.replace_partitions(batch, run_id="r", now=NOW)
@@ -287,9 +287,9 @@ def test_memory_is_bounded_by_the_chunk_size_and_not_by_the_days(
         size: highest_while_reading(
             mongo_store, documents_settings(mongo_uri, mongo_database, chunk_size=size, **options), target
         )
-        for size in (100, 9_000)
+        for size in (50, 4_200)
     }
-    assert target.row_counts() == dict.fromkeys(DAYS, 1_500)
-    assert whole > 17_000_000
-    assert highest[100] < 3_000_000 < whole / 5, highest
-    assert highest[9_000] > 3 * highest[100], "a larger chunk takes more, so it is the chunk that bounds it"
+    assert target.row_counts() == dict.fromkeys(DAYS, 700)
+    assert whole > 16_000_000
+    assert highest[50] < 3_000_000 < whole / 5, highest
+    assert highest[4_200] > 3 * highest[50], "a larger chunk takes more, so it is the chunk that bounds it"
