@@ -18,20 +18,9 @@ from cai_assets.stack import MIN_FREE_BYTES, Home, HomeSettings, StackError, che
 
 Status = Literal["ok", "warn", "fail"]
 
-PREFIXES = tuple(
-    "NOCODB_ MONGODB_ DIFY_ S3_ PARQUET_ LAKE_ DUCKDB_ DASK_ CAI_ REPORT_ PARTITION_".split()  # noqa: SIM905
-)
-    "NOCODB_",
-    "MONGODB_",
-    "DIFY_",
-    "S3_",
-    "PARQUET_",
-    "DUCKDB_",
-    "CAI_",
-    "REPORT_",
+PREFIXES = (
+    *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),
     "PARTITION_",
-    "LAKE_",
-    "DASK_",
 )
 HIDDEN = "********"
 
