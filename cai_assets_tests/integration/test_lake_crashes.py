@@ -151,7 +151,7 @@ def durable_store(request: pytest.FixtureRequest, no_aws_account: None) -> Objec
 def test_writers_killed_at_any_moment_leave_whole_versions(
     durable_store: ObjectStore, tmp_path: Path
 ) -> None:
-    crash_loop(durable_store, tmp_path / "spool", 4)
+    crash_loop(durable_store, tmp_path / "spool", 3)
 
 
 @pytest.mark.soak

@@ -195,27 +195,48 @@ def as_table(got: Any) -> pa.Table:
 KINDS = [LakeFiles, pads.Dataset, pa.Table, pl.LazyFrame, pd.DataFrame, list[str], Any]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_an_input_is_what_its_annotation_asks_for(
-    instance: dg.DagsterInstance, manager: ParquetIOManager, kind: Any
+def consumer(number: int, kind: Any, loaded: dict[int, Any]) -> dg.AssetsDefinition:
+    """An asset whose input is annotated so, and which keeps what it was given."""
+
+    @dg.asset(
+        name=f"consumer_{number}",
+        ins={"lake": dg.AssetIn(["lake", "events"])},
+        partitions_def=DAILY,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def consume(lake: kind) -> None:
+        loaded[number] = lake
+
+    return consume
+
+
+def test_inputs_are_what_their_annotations_ask_for(
+    instance: dg.DagsterInstance, manager: ParquetIOManager
 ) -> None:
-    loaded: list[Any] = []
+    loaded: dict[int, Any] = {}
+    assets = [lake_events, *(consumer(number, kind, loaded) for number, kind in enumerate(KINDS))]
+    run(instance, manager, assets, *assets, wanted=days(2))
+    expected = events({day: int(day[-2:]) for day in days(2)})
+    assert len(loaded) == len(KINDS)
+    for kind, got in zip(KINDS, (loaded[number] for number in range(len(KINDS))), strict=True):
+        if kind == list[str]:
+            assert got == manager.files(("lake", "events"), days(2))
+            continue
+        assert isinstance(got, LakeFiles if kind is Any else kind)
+        if kind is pd.DataFrame:
+            pd.testing.assert_frame_equal(got, expected.to_pandas())
+        else:
+            assert as_table(got).equals(expected)
 
-    @dg.asset(key=["facts", "counts"], ins={"lake": dg.AssetIn(["lake", "events"])}, **RANGED)
-    def consumer(context: dg.AssetExecutionContext, lake: kind) -> pa.Table:
-        loaded.append(lake)
-        return count(events({}), context.partition_keys)
 
-    run(instance, manager, [lake_events, consumer], lake_events, consumer, wanted=days(2))
-    (got,) = loaded
-    if kind == list[str]:
-        assert got == manager.files(("lake", "events"), days(2))
-        return
-    assert isinstance(got, LakeFiles if kind is Any else kind)
-    if kind is pd.DataFrame:
-        pd.testing.assert_frame_equal(got, events({day: int(day[-2:]) for day in days(2)}).to_pandas())
-        return
-    assert as_table(got).equals(events({day: int(day[-2:]) for day in days(2)}))
+def test_an_annotation_that_cannot_be_is_refused_with_those_that_can(
+    instance: dg.DagsterInstance, local_store: LocalStore
+) -> None:
+    manager = ParquetIOManager(local_store, [EVENTS])
+    assets = [lake_events, consumer(0, dict, {})]
+    told = failure(run(instance, manager, assets, *assets, wanted=days(1), raise_on_error=False))
+    assert "input lake: cannot load a table as" in told
+    assert "annotate it as LakeFiles, list[str], pyarrow.dataset.Dataset" in told
 
 
 def refused(manager: ParquetIOManager, instance: dg.DagsterInstance, output: Any) -> str:

@@ -125,8 +125,7 @@ def test_threads_make_byte_for_byte_what_one_thread_makes(
 
 def test_a_range_is_one_commit(local_store: LocalStore) -> None:
     fill(local_store)
-    with Spread(processes=2) as workers:
-        target, staged = stage(local_store, workers)
+    target, staged = stage(local_store, Spread(threads=2))
     assert not target.exists()
     commit = target.commit(staged)
     assert (commit.version, commit.changed) == (1, tuple(DAYS)), "the first version makes the table"
