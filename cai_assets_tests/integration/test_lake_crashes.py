@@ -49,10 +49,29 @@ def writer(
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT, "TMPDIR": str(spool)},
     )
+
+
+def first_said(process: "subprocess.Popen[str]") -> int:
+    """The first version that a writer says it has committed."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"the writer ended with {process.wait()}; what it says of it is in the captured output"
+    return int(line)
+
+
+def said_since(process: "subprocess.Popen[str]") -> list[int]:
+    """The versions that a writer said after the first, to its end.
+
+    Not by `communicate`, which passes by what `readline` has read ahead.
+    """
+    assert process.stdout is not None
+    with process.stdout:
+        lines = process.stdout.read().splitlines(keepends=True)
+    process.wait()
+    return [int(line) for line in lines if line.endswith("\n")]
 
 
 def one_whole_version(data: pa.Table) -> int:
@@ -118,17 +137,16 @@ def crash_loop(store: ObjectStore, spool: Path, kills: int) -> None:
     """Kill a writer at a random moment of its work, so many times, while readers look on."""
     table = LakeTable(store, EVENTS)
     table.replace(DAYS, events(dict.fromkeys(DAYS, 10)))
-    acknowledged = commits = 0
+    commits = 0
     with polling(table) as seen:
         for kill in range(kills):
             process = writer(store, spool, 1_000 * kill + 1, 0, DAYS)
-            assert process.stdout is not None
-            acknowledged = int(process.stdout.readline() or pytest.fail(process.communicate()[1]))
+            said = [first_said(process)]
             time.sleep(random.uniform(0.0, 0.4))
             process.send_signal(signal.SIGKILL)
-            rest = process.communicate()[0].split()
-            acknowledged = int(rest[-1]) if rest else acknowledged
-            commits += 1 + len(rest)
+            said += said_since(process)
+            acknowledged = said[-1]
+            commits += len(said)
             found = one_whole_version(table.dataset().to_table())
             assert acknowledged <= found <= acknowledged + 1, "an acknowledged commit was lost"
     stray = len(table.store.list_files(*EVENTS.path))
@@ -167,12 +185,11 @@ def server_loop(weed: Weed, spool: Path, kills: int) -> None:
     table.replace(DAYS, events(dict.fromkeys(DAYS, 10)))
     for kill in range(kills):
         process = writer(store, spool, 1_000 * kill + 1, 0, DAYS)
-        assert process.stdout is not None
-        said = [int(process.stdout.readline() or pytest.fail(process.communicate()[1]))]
+        said = [first_said(process)]
         time.sleep(random.uniform(0.0, 0.3))
         weed.kill()
         process.send_signal(signal.SIGKILL)
-        said += [int(mark) for mark in process.communicate()[0].split()]
+        said += said_since(process)
         weed.start()
         found = one_whole_version(table.dataset().to_table())
         assert said[-1] <= found <= said[-1] + 1, "an acknowledged commit was lost"
@@ -221,9 +238,8 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[list[int]]:
     """What each said."""
     said = []
     for process in processes:
-        out, wrong = process.communicate()
-        assert process.returncode == 0, wrong
-        said.append([int(mark) for mark in out.split()])
+        said.append(said_since(process))
+        assert process.returncode == 0
     return said
 
 
