@@ -74,7 +74,8 @@ class LakeFiles:
 
     def to_table(self) -> pa.Table:
         """All rows in memory, in the order of the files: partition by partition, as they were written."""
-        return self.dataset().to_table(use_threads=self.store.workers > 1)
+        with self.store.errors(f"reading {self.table.layer}.{self.table.name}"):
+            return self.dataset().to_table(use_threads=self.store.workers > 1)
 
     def to_pandas(self) -> "pd.DataFrame":
         """All rows in memory, as `to_table` orders them, with pandas' own types for texts and instants.

@@ -21,6 +21,7 @@ import requests
 from pydantic import SecretStr
 
 from cai_assets.failures import PermanentError, TransientError
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.s3 import S3Store
 from cai_assets.resources.storage import LakeTable
@@ -48,6 +49,7 @@ ON_A_SMALL_DISK = """
 import sys
 from pathlib import Path
 from cai_assets.failures import PermanentError
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore
 from cai_assets.resources.storage import LakeTable
 from cai_assets_tests.fixtures.lake import EVENTS, days, events
@@ -73,6 +75,7 @@ ON_A_READ_ONLY_DISK = """
 import subprocess, sys
 from pathlib import Path
 from cai_assets.failures import PermanentError
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore
 from cai_assets.resources.storage import LakeTable
 from cai_assets_tests.fixtures.lake import EVENTS, days, events
@@ -192,6 +195,34 @@ def test_an_unreachable_server_is_named(no_aws_account: None) -> None:
         store.check()
     with pytest.raises(TransientError, match=r"no connection to http://127\.0\.0\.1:\d+ \(S3_ENDPOINT_URL\)"):
         LakeTable(store, EVENTS).files()
+
+
+class _InTrouble(http.server.BaseHTTPRequestHandler):
+    """Answers everything with 500, as a server that has not opened its volumes yet."""
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>InternalError</Code><Message>please try again</Message></Error>"
+        self.send_response(500)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_PUT = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_in_trouble_may_be_tried_again(no_aws_account: None) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _InTrouble) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = S3Server(f"http://127.0.0.1:{server.server_port}").store("bucket")
+        table = LakeTable(store, EVENTS)
+        lost = LakeFiles(EVENTS, {DAYS[0]: (store.location(*EVENTS.path, "a.parquet"),)}, None, store)
+        for act in (table.files, lost.to_table):
+            with pytest.raises(TransientError, match=r"reading lake\.events: the server answers 500"):
+                act()
+        server.shutdown()
 
 
 def test_no_credentials_at_all_say_where_to_set_them(s3_server: S3Server, no_aws_account: None) -> None:
