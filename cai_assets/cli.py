@@ -5,7 +5,18 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("demo", "up", "backfill", "sweep", "categorise", "status", "report", "doctor")
+COMMANDS = (
+    "demo",
+    "up",
+    "backfill",
+    "sweep",
+    "categorise",
+    "status",
+    "report",
+    "history",
+    "compact",
+    "doctor",
+)
 
 INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 

@@ -12,8 +12,10 @@ from cai_assets.assets import documents as document_assets
 from cai_assets.checks.conservation import build_conservation_checks
 from cai_assets.checks.sql import build_sql_checks
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.maintenance import UPKEEP_SCHEDULE, lake_upkeep
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.source import Source, open_source
 from cai_assets.settings import Settings, load_settings
@@ -46,6 +48,11 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         with DuckDBEngine.from_settings(settings, prepare=prepare) as engine:
             yield engine
 
+    @dg.resource(description="Workers for the days of a range: Dask, processes, threads or none.")
+    def spread(_: dg.InitResourceContext) -> Iterator[Spread]:
+        with Spread.from_settings(settings) as workers:
+            yield workers
+
     @dg.io_manager(description="MongoDB documents.", required_resource_keys={"mongo"})
     def documents(context: dg.InitResourceContext) -> MongoIOManager:
         return MongoIOManager(context.resources.mongo)
@@ -57,6 +64,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "source": source,
         "mongo": mongo,
         "duckdb": duckdb,
+        "spread": spread,
         "parquet": parquet,
         "documents": documents,
     }
@@ -90,9 +98,9 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             *reports.REPORTS,
         ],
         asset_checks=[*build_conservation_checks(), *build_sql_checks()],
-        jobs=automation.JOBS,
+        jobs=[*automation.JOBS, lake_upkeep],
         sensors=automation.SENSORS,
-        schedules=automation.SCHEDULES,
+        schedules=[*automation.SCHEDULES, UPKEEP_SCHEDULE],
         resources=dict(replaced),
         # One process: a run's thirty steps would else be thirty interpreter starts of 3 CPU seconds each, and
         # threads inside the steps (IO_THREADS, PROCESSING_THREADS) already use the machine.

@@ -105,8 +105,15 @@ class Settings(BaseSettings):
     )
     parquet_max_records_per_file: int = Field(10_000_000, gt=0, description="Rows.")
 
+    lake_retention_hours: int = Field(
+        168, ge=1, description="Hours for which files stay after they were replaced."
+    )
+
     # -- threads and batches
     enable_multithreading: bool = Field(True, description="false: everything in one thread, for debugging.")
+    max_workers: int | None = Field(
+        None, gt=0, description="Worker processes for the days of a range; unset: threads of this process."
+    )
     chunk_size: int = Field(10_000, gt=0, description="Rows of an Arrow batch on their way to Parquet.")
     io_threads: int = Field(8, gt=0, description="Requests under way at once (Dify, MongoDB).")
     processing_threads: int | None = Field(None, gt=0, description="DuckDB's threads; unset: all cores.")
@@ -118,6 +125,12 @@ class Settings(BaseSettings):
     engine: Literal["duckdb"] = "duckdb"
     duckdb_memory_limit: str | None = Field(
         None, pattern=r"^\d+(\.\d+)?\s?([KMGT]i?B|%)$", description="As '4GB'."
+    )
+
+    dask_scheduler_address: str | None = Field(
+        None,
+        pattern=r"^[a-z]+://\S+$",
+        description="Scheduler of the Dask cluster that the days of a range are spread over.",
     )
 
     # -- logging

@@ -6,10 +6,14 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from cai_assets.assets.common import daily_asset, table_asset
+from cai_assets.assets.common import daily_asset, table_asset, telling
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import Model, column_lineage, load_models
-from cai_assets.resources.storage import LakeFiles
+from cai_assets.engines.spread import Spread
+from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.ranges import stage_model
+from cai_assets.resources.lake_files import LakeFiles
+from cai_assets.resources.staging import Staged
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
@@ -50,21 +54,49 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
     if as_of_input and as_of_input not in ins:
         ins[as_of_input] = dg.AssetIn(list(FACT))
 
-    def run(
+    def loaded_by_path(loaded: Mapping[str, LakeFiles]) -> dict[tuple[str, str], LakeFiles]:
+        return {path: loaded[name] for name, path in inputs.items()}
+
+    def values(
+        context: dg.AssetExecutionContext,
+        duckdb: DuckDBEngine,
+        settings: Settings,
+        loaded: Mapping[str, LakeFiles],
+    ) -> dict[str, Any]:
+        parameters = model_parameters(settings)
+        if as_of_input:
+            as_of = duckdb.query(AS_OF, {FACT: loaded[as_of_input].files})["as_of_us"][0].as_py()
+            parameters["as_of_us"] = as_of
+            context.add_output_metadata({"as_of": dg.MetadataValue.timestamp(as_of / 1e6)})
+        return {name: parameters[name] for name in model.parameters}
+
+    def daily(
+        context: dg.AssetExecutionContext,
+        duckdb: dg.ResourceParam[DuckDBEngine],
+        parquet: dg.ResourceParam[ParquetIOManager],
+        spread: dg.ResourceParam[Spread],
+        settings: dg.ResourceParam[Settings],
+        **loaded: Any,
+    ) -> Staged:
+        return stage_model(
+            spread,
+            model,
+            loaded_by_path(loaded),
+            values(context, duckdb, settings, loaded),
+            parquet.table(table.path),
+            settings,
+            context.partition_keys,
+            telling(context, spread),
+        )
+
+    def whole(
         context: dg.AssetExecutionContext,
         duckdb: dg.ResourceParam[DuckDBEngine],
         settings: dg.ResourceParam[Settings],
         **loaded: Any,
     ) -> pa.RecordBatchReader:
-        files: Mapping[str, LakeFiles] = loaded
-        parameters = model_parameters(settings)
-        if as_of_input:
-            as_of = duckdb.query(AS_OF, {FACT: files[as_of_input].files})["as_of_us"][0].as_py()
-            parameters["as_of_us"] = as_of
-            context.add_output_metadata({"as_of": dg.MetadataValue.timestamp(as_of / 1e6)})
-        wanted = {name: parameters[name] for name in model.parameters}
-        by_path = {path: files[name].files for name, path in inputs.items()}
-        return duckdb.run(model, by_path, wanted, table=table)
+        files = {path: found.files for path, found in loaded_by_path(loaded).items()}
+        return duckdb.run(model, files, values(context, duckdb, settings, loaded), table=table)
 
     options: dict[str, Any] = {
         "kinds": {"duckdb", "sql", "deltalake"},
@@ -72,8 +104,9 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
         "metadata": _lineage(model),
         "code_version": model.version,
     }
-    decorate = daily_asset if table.partition_by == "partition" else table_asset
-    return decorate(table, **options)(run)
+    if table.partition_by == "partition":
+        return daily_asset(table, **options)(daily)
+    return table_asset(table, **options)(whole)
 
 
 def build_analytics_assets() -> list[dg.AssetsDefinition]:

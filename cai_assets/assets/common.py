@@ -7,9 +7,11 @@ from typing import Any
 
 import dagster as dg
 
+from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.failing import told_apart
 from cai_assets.metadata import OWNERS, table_metadata
 from cai_assets.partitions import DAILY
+from cai_assets.ranges import Progress, Tell
 from cai_assets.schemas.base import Table
 
 AssetFunction = Callable[..., Any]
@@ -39,6 +41,23 @@ def failing_clearly(function: AssetFunction) -> AssetFunction:
             return function(*args, **kwargs)
 
     return calling
+
+
+def telling(context: dg.AssetExecutionContext, spread: Spread) -> Tell:
+    """Progress of a range in the run's log: a line for each tenth of the days that is done."""
+    told = 0
+
+    def tell(progress: Progress) -> None:
+        nonlocal told
+        tenths = 10 * progress.done // progress.days
+        if tenths > told:
+            told = tenths
+            key = context.asset_key.to_user_string()
+            context.log.info(
+                f"{key}: {progress.done} of {progress.days} days done, {progress.rows:,} rows ({spread})"
+            )
+
+    return tell
 
 
 Decorator = Callable[[AssetFunction], dg.AssetsDefinition]

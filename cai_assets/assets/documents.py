@@ -20,7 +20,7 @@ KINDS = {"mongodb"}
 def documents_conversations(context: dg.AssetExecutionContext, rows: LakeFiles) -> DocumentBatch:
     """One document a conversation; rows that do not validate go to quarantine with the reason."""
     return DocumentBatch(
-        "conversations", tuple(context.partition_keys), rows=lambda day: rows.of(day).to_table()
+        "conversations", tuple(context.partition_keys), rows=lambda day: rows.narrowed([day]).to_table()
     )
 
 
@@ -38,6 +38,6 @@ def documents_messages(
     return DocumentBatch(
         "messages",
         tuple(context.partition_keys),
-        rows=lambda day: rows.of(day).to_table(),
+        rows=lambda day: rows.narrowed([day]).to_table(),
         live_conversations=lambda day: mongo.live_ids("conversations", day),
     )

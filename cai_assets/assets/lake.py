@@ -3,10 +3,13 @@
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
-from cai_assets.assets.common import daily_asset
-from cai_assets.domain.lake import to_lake
+from cai_assets.assets.common import daily_asset, telling
+from cai_assets.engines.spread import Spread
+from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.ranges import stage_documents
+from cai_assets.resources.live_documents import LiveDocuments
+from cai_assets.resources.staging import Staged
 from cai_assets.schemas import lake
 from cai_assets.schemas.base import Table
 from cai_assets.settings import Settings
@@ -27,8 +30,16 @@ def _lake_asset(table: Table, *, made_by: list[str], after: list[list[str]]) -> 
         ins={"documents": dg.AssetIn(made_by, metadata={"collection": table.name})},
         deps=after,
     )
-    def lake_table(documents: pa.Table, settings: dg.ResourceParam[Settings]) -> pa.Table:
-        return to_lake(table, documents, settings.pseudonym_key)
+    def lake_table(
+        context: dg.AssetExecutionContext,
+        documents: LiveDocuments,
+        parquet: dg.ResourceParam[ParquetIOManager],
+        spread: dg.ResourceParam[Spread],
+        settings: dg.ResourceParam[Settings],
+    ) -> Staged:
+        target = parquet.table(table.path)
+        days = context.partition_keys
+        return stage_documents(spread, documents, target, settings, days, telling(context, spread))
 
     return lake_table
 

@@ -16,9 +16,11 @@ from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.partitions import DAILY
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.mongo import MongoStore
+from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.plain_copies import FOLDER, copy_plainly
 from cai_assets.resources.published import Published, publish
-from cai_assets.resources.storage import LakeFiles
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
 from cai_assets.settings import Settings
@@ -209,6 +211,30 @@ def daily_report(
 
 
 @report_asset(
+    "plain_parquet",
+    description="The marts as plain Parquet, a hive folder a month, for tools that know no Delta tables.",
+    kinds={"parquet"},
+    ins={table.name: dg.AssetIn(list(table.path)) for table in marts.TABLES},
+)
+def plain_parquet(
+    parquet: dg.ResourceParam[ParquetIOManager], settings: dg.ResourceParam[Settings], **inputs: Any
+) -> dg.MaterializeResult[None]:
+    """One folder a mart below reports/marts, replaced file by file."""
+    loaded: Mapping[str, LakeFiles] = inputs
+    spec = ParquetSpec.from_settings(settings)
+    copies = [copy_plainly(loaded[table.name], spec) for table in marts.TABLES]
+    return dg.MaterializeResult(
+        metadata={
+            "folder": dg.MetadataValue.path(parquet.store.location(*FOLDER)),
+            "dagster/row_count": sum(copy.rows for copy in copies),
+            "written": sum(copy.written for copy in copies),
+            "unchanged": sum(copy.unchanged for copy in copies),
+            "removed": sum(copy.removed for copy in copies),
+        }
+    )
+
+
+@report_asset(
     "dashboard",
     description="The dashboard over all days: one HTML page that holds its data and needs no network.",
     kinds={"html"},
@@ -253,4 +279,4 @@ def dashboard(
     )
 
 
-REPORTS = (analytics_reports, user_analytics, daily_report, dashboard)
+REPORTS = (analytics_reports, user_analytics, daily_report, dashboard, plain_parquet)

@@ -21,7 +21,10 @@ Status = Literal["ok", "warn", "fail"]
 Choices = Sequence[Sequence[str]]
 """Sets of inputs of a workflow, any of which will do."""
 
-PREFIXES = ("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "DUCKDB_", "CAI_", "REPORT_", "PARTITION_")
+PREFIXES = (
+    *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),
+    "PARTITION_",
+)
 HIDDEN = "********"
 
 
@@ -261,6 +264,23 @@ def store(settings: Settings) -> Iterator[Finding]:
     yield Finding("Lake", "ok", ObjectStore.from_settings(settings).check())
 
 
+def workers(settings: Settings) -> Iterator[Finding]:
+    """Who does the days of a range; a Dask cluster is asked for its workers."""
+    from cai_assets.engines.spread import Spread
+
+    if settings.dask_scheduler_address is None or not settings.enable_multithreading:
+        yield Finding("Workers", "ok", f"days are done by {Spread.from_settings(settings)}")
+        return
+    with Spread.from_settings(settings) as spread:
+        count = spread.worker_count()
+    yield Finding(
+        "Workers",
+        "ok" if count else "warn",
+        f"{spread}: {count} workers",
+        "" if count else "Start workers there (dask worker ADDRESS), or unset DASK_SCHEDULER_ADDRESS.",
+    )
+
+
 def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
     """The key of the hashes that stand for users."""
     key = settings.pseudonym_key
@@ -343,6 +363,7 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         ("MongoDB", lambda: mongo(settings, embedded=embedded)),
         ("Dify", lambda: dify(settings, sandbox=sandbox and "dify_base_url" not in given)),
         ("Lake", lambda: store(settings)),
+        ("Workers", lambda: workers(settings)),
         ("User ids", lambda: pseudonyms(settings, home)),
         ("Dagster", lambda: dagster(os.environ.get("DAGSTER_HOME"))),
     )

@@ -1,4 +1,4 @@
-"""Documents as the lake holds them: exact schema, pseudonyms for users, sorted. Nothing is computed here."""
+"""Documents as the lake holds them: exact schema, pseudonyms for users. Nothing is computed here."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,15 +9,14 @@ from cai_assets.failures import PermanentError
 from cai_assets.schemas.base import Table
 
 
-def to_lake(table: Table, documents: pa.Table, pseudonym_key: SecretStr | None) -> pa.Table:
-    """Documents read from MongoDB as rows of a lake table.
+def to_lake(table: Table, documents: pa.RecordBatch, pseudonym_key: SecretStr | None) -> pa.RecordBatch:
+    """Documents read from MongoDB as rows of a lake table, in their order.
 
-    `user_id` becomes a pseudonym, and `sender_id` where a user wrote. Rows are sorted by partition, then by
-    the table's key, so that the same documents give the same files.
+    `user_id` becomes a pseudonym, and `sender_id` where a user wrote.
 
     Args:
         table: the lake table.
-        documents: what `MongoStore.read_arrow` gave for it.
+        documents: a batch of `MongoStore.read_batches`.
         pseudonym_key: PSEUDONYM_KEY; needed only where the table names users.
 
     Returns:
@@ -33,14 +32,13 @@ def to_lake(table: Table, documents: pa.Table, pseudonym_key: SecretStr | None) 
         hashed = pseudonymise(columns["sender_id"], key_of(pseudonym_key))
         by_user = pc.equal(columns["sender_type"], "user")
         columns["sender_id"] = pc.if_else(by_user, hashed, columns["sender_id"])
-    rows = pa.table(columns)
     for column in table.columns:
-        values = rows.column(column.name)
+        values = columns[column.name]
         if values.null_count and not column.nullable:
-            example = rows.filter(pc.is_null(values)).select(list(table.key)).slice(0, 1).to_pylist()[0]
+            rows = documents.filter(pc.is_null(values))
+            example = rows.select(list(table.key)).slice(0, 1).to_pylist()[0]
             raise PermanentError(
                 f"lake/{table.name}: {column.name} has {values.null_count} nulls, one of them in {example}; "
                 "were documents written by another hand?"
             )
-    order = [(name, "ascending") for name in dict.fromkeys((table.partition_by or "partition", *table.key))]
-    return rows.sort_by(order).cast(table.arrow_schema)
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=table.arrow_schema)

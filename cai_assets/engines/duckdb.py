@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
-import pyarrow.types as pt
 
+from cai_assets.engines.duckdb_text import duckdb_type, in_bytes, older_source, order, quoted, source
 from cai_assets.engines.models import Model, TablePath
 from cai_assets.failures import CaiError, PermanentError, TransientError
 from cai_assets.schemas.base import Table
@@ -32,6 +32,8 @@ Prepare = Callable[[duckdb.DuckDBPyConnection], None]
 BATCH_ROWS = 131_072
 # Result batches of DuckDB are built from vectors of 2048 rows; smaller ones would only cost calls.
 _SMALLEST_BATCH = 2048
+SORT_MEMORY = "512MB"
+"""Of a sort, where no limit is set: more only moves where rows wait, as what is sorted is read once."""
 
 
 class EngineError(PermanentError):
@@ -126,7 +128,12 @@ class DuckDBEngine:
         )
 
     def query(
-        self, sql: str, inputs: Files | None = None, parameters: Mapping[str, Any] | None = None
+        self,
+        sql: str,
+        inputs: Files | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[TablePath, Table] = TABLES,
     ) -> pa.Table:
         """Run one query over files and return all its rows, with the types DuckDB gives them.
 
@@ -134,25 +141,26 @@ class DuckDBEngine:
             sql: a query that names its inputs as `layer.name` and its parameters as `$name`.
             inputs: files of each input.
             parameters: a value for each parameter, and no others.
+            tables: declarations of the inputs.
 
         Raises:
             EngineError: DuckDB refuses it, in DuckDB's own words.
             TransientError: the server that holds the files failed.
         """
         with self._connect() as connection, self._explained("query"):
-            self._register(connection, inputs or {})
+            self._register(connection, inputs or {}, tables)
             return connection.execute(sql, dict(parameters or {})).to_arrow_table()
 
     @contextlib.contextmanager
-    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connect(self, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         config: dict[str, Any] = {
             "temp_directory": str(self.temp_directory),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        if self.memory_limit:
-            config["memory_limit"] = self.memory_limit
+        if limit := memory_limit or self.memory_limit:
+            config["memory_limit"] = in_bytes(limit)
         if self.threads:
             config["threads"] = self.threads
         try:
@@ -161,6 +169,9 @@ class DuckDBEngine:
             raise EngineError(f"DuckDB refuses its configuration {config}: {error}") from error
         try:
             connection.execute("set TimeZone = 'UTC'")
+            connection.execute(
+                "set enable_progress_bar = false"
+            )  # it would go into Dask's and Dagster's logs
             if self._prepare:
                 self._prepare(connection)
             connection.execute("set lock_configuration = true")
@@ -168,16 +179,50 @@ class DuckDBEngine:
         finally:
             connection.close()
 
+    def sort(self, rows: pa.RecordBatchReader, table: Table) -> pa.RecordBatchReader:
+        """Rows in order of the table's partition column, then its key, nulls last: the order of its files.
+
+        What does not fit into the memory limit is sorted on disk, so memory does not grow with the rows.
+
+        Args:
+            rows: of the declared schema; they are read when the result is.
+            table: the declaration.
+
+        Returns:
+            the same rows; the connection is closed when they are read to their end or given up.
+
+        Raises:
+            EngineError: while reading: neither memory nor disk suffices.
+        """
+        what = f"sorting {table.layer}.{table.name}"
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(self._connect(self.memory_limit or SORT_MEMORY))
+            with self._explained(what):
+                connection.register("unsorted", rows)
+                result = connection.execute(f"from unsorted order by {order(table)}")
+                batches = result.to_arrow_reader(self.batch_rows)
+            closing = stack.pop_all()
+        return pa.RecordBatchReader.from_batches(
+            table.arrow_schema, self._checked(batches, what, table, closing)
+        )
+
     @staticmethod
-    def _register(connection: duckdb.DuckDBPyConnection, inputs: Files) -> None:
+    def _register(
+        connection: duckdb.DuckDBPyConnection, inputs: Files, tables: Mapping[TablePath, Table] = TABLES
+    ) -> None:
         for layer in sorted({layer for layer, _ in inputs}):
-            connection.execute(f"create schema {_quoted(layer)}")
+            connection.execute(f"create schema {quoted(layer)}")
         for path, files in inputs.items():
-            declared = TABLES.get(path)
+            declared = tables.get(path)
             if declared is None:
                 raise EngineError(f"{'.'.join(path)} is not declared in cai_assets/schemas")
-            name = f"{_quoted(path[0])}.{_quoted(path[1])}"
-            connection.execute(f"create view {name} as {_source(declared, files)}")
+            name = f"{quoted(path[0])}.{quoted(path[1])}"
+            try:
+                connection.execute(f"create view {name} as {source(declared, files)}")
+            except (
+                duckdb.BinderException
+            ):  # a declared column is in none of the files: they are older than it
+                connection.execute(f"create view {name} as {older_source(declared, files)}")
 
     @staticmethod
     def _complete(
@@ -233,57 +278,6 @@ class DuckDBEngine:
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _duckdb_type(kind: pa.DataType) -> str:
-    """DuckDB's name of a declared Arrow type.
-
-    Raises:
-        EngineError: the type is none that declarations use.
-    """
-    simple = {
-        pa.string(): "varchar",
-        pa.bool_(): "boolean",
-        pa.int32(): "integer",
-        pa.int64(): "bigint",
-        pa.float64(): "double",
-        pa.date32(): "date",
-    }
-    if kind in simple:
-        return simple[kind]
-    if pt.is_timestamp(kind) and kind.unit == "us":
-        return "timestamptz" if kind.tz else "timestamp"
-    if pt.is_decimal(kind):
-        return f"decimal({kind.precision}, {kind.scale})"
-    if pt.is_list(kind):
-        return f"{_duckdb_type(kind.value_type)}[]"
-    if pt.is_struct(kind):
-        fields = ", ".join(f"{_quoted(field.name)} {_duckdb_type(field.type)}" for field in kind)
-        return f"struct({fields})"
-    raise EngineError(f"no DuckDB type is known for {kind}; add it to cai_assets/engines/duckdb.py")
-
-
-def _source(table: Table, files: Sequence[str]) -> str:
-    """The declared columns of a table over its files; files older than a column give NULL there."""
-    if not files:
-        columns = ", ".join(
-            f"cast(null as {_duckdb_type(c.type)}) as {_quoted(c.name)}" for c in table.columns
-        )
-        return f"select {columns} where false"
-    paths = ", ".join(_text(file) for file in files)
-    columns = ", ".join(_quoted(column.name) for column in table.columns)
-    return (
-        f"select {columns} from read_parquet([{paths}], "  # noqa: S608  quoted above
-        "hive_partitioning = false, union_by_name = true)"
-    )
-
-
 def _columns(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
 ) -> dict[str, str]:
@@ -327,7 +321,7 @@ def _shaped(model: Model, found: Mapping[str, str], table: Table) -> str:
     Raises:
         EngineError: columns are missing, unknown, or of a type that does not fit.
     """
-    declared = {column.name: _duckdb_type(column.type) for column in table.columns}
+    declared = {column.name: duckdb_type(column.type) for column in table.columns}
     wrong = [f"{name} is missing" for name in declared if name not in found]
     wrong += [f"{name} is not declared" for name in found if name not in declared]
     wrong += [
@@ -338,8 +332,6 @@ def _shaped(model: Model, found: Mapping[str, str], table: Table) -> str:
     if wrong:
         raise EngineError(f"{model.file} does not make {table.layer}.{table.name}: {'; '.join(wrong)}")
     columns = ", ".join(
-        f"cast({_quoted(name)} as {kind}) as {_quoted(name)}" for name, kind in declared.items()
+        f"cast({quoted(name)} as {kind}) as {quoted(name)}" for name, kind in declared.items()
     )
-    partition = [table.partition_by] if table.partition_by else []
-    order = ", ".join(_quoted(name) for name in dict.fromkeys([*partition, *table.key]))
-    return f"select {columns} from (\n{model.sql}\n) order by {order}"  # noqa: S608  a model of the package
+    return f"select {columns} from (\n{model.sql}\n) order by {order(table)}"  # noqa: S608  of the package

@@ -12,13 +12,15 @@ from cai_assets.domain.documents import DocumentBatch
 from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
 from cai_assets.resources.dirty_days import DirtyDays, utc_now
+from cai_assets.resources.live_documents import LiveDocuments
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.mongo_documents import Replacement, WriteCounts
 
 
 class MongoIOManager(dg.IOManager):
-    """Writes a `DocumentBatch` over its partitions; loads live documents as an Arrow table in lake types.
+    """Writes a `DocumentBatch` over its partitions; gives live documents to be read in lake types.
 
+    Inputs, by annotation: `LiveDocuments` (also where there is none), which reads nothing yet; `pa.Table`.
     An input names its collection by the last part of the asset's key, or by `metadata={"collection": NAME}`
     of its `AssetIn` where the two differ. One partition and ranges of them are treated alike.
     """
@@ -51,11 +53,23 @@ class MongoIOManager(dg.IOManager):
             )
         _add_metadata(context, replacement)
 
-    def load_input(self, context: dg.InputContext) -> pa.Table:
-        """Live documents of the input's partitions; see `MongoStore.read_arrow`."""
+    def load_input(self, context: dg.InputContext) -> LiveDocuments | pa.Table:
+        """Live documents of the input's partitions, as its annotation asks for.
+
+        An annotation that is not known ends the step with `dg.Failure`.
+        """
         name = (context.definition_metadata or {}).get("collection") or context.asset_key.path[-1]
+        documents = LiveDocuments(self._store, str(name), tuple(context.asset_partition_keys))
+        wanted = context.dagster_type.typing_type
         with told_apart():
-            return self._store.read_arrow(str(name), list(context.asset_partition_keys))
+            if wanted in (Any, None, LiveDocuments):
+                return documents
+            if wanted is pa.Table:
+                return documents.to_table()
+            raise PermanentError(
+                f"input {context.name}: cannot load documents as {wanted}; annotate it as LiveDocuments or "
+                "pyarrow.Table"
+            )
 
 
 def first_run(run: dg.DagsterRun) -> str:

@@ -5,17 +5,17 @@ are `resources.storage`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.dataset as pads
 
 from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
-from cai_assets.resources.storage import WHOLE, Commit, LakeFiles, LakeTable, Staged
+from cai_assets.resources.storage import WHOLE, Commit, LakeTable, Staged
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
@@ -32,9 +32,10 @@ class ParquetIOManager(dg.IOManager):
     run are replaced; one without rows is there and empty afterwards. An unpartitioned asset replaces its
     whole table.
 
-    Inputs, by annotation: `LakeFiles` (also where there is none), `pa.dataset.Dataset`, `pa.Table`. A
-    partitioned consumer gets the partitions its own map to, and a missing one is an error; an unpartitioned
-    consumer gets all that there are.
+    Inputs, by annotation: `LakeFiles` (also where there is none), `list[str]` (addresses of
+    the files), `pa.dataset.Dataset`, `pa.Table`, `polars.LazyFrame`, `pandas.DataFrame`. A partitioned
+    consumer gets the partitions its own map to, and a missing one is an error; an unpartitioned consumer gets
+    all that there are.
     """
 
     def __init__(
@@ -71,6 +72,10 @@ class ParquetIOManager(dg.IOManager):
     def row_counts(self, path: tuple[str, str], partitions: Sequence[str] | None = None) -> dict[str, int]:
         """Rows of a table by partition, from its log alone."""
         return self.table(path).row_counts(partitions)
+
+    def tables(self) -> list[LakeTable]:
+        """All declared tables, also those that were never materialised."""
+        return [self.table(path) for path in self._tables]
 
     def table(self, path: tuple[str, str]) -> LakeTable:
         """The lake table of an asset.
@@ -128,17 +133,29 @@ class ParquetIOManager(dg.IOManager):
         if not allow_missing:
             _refuse_missing(lake_table, partitions)
         selected = lake_table.select(partitions)
-        wanted = context.dagster_type.typing_type
-        if wanted in (Any, None, LakeFiles):
-            return selected
-        if wanted is pa.Table:
-            return selected.to_table()
-        if isinstance(wanted, type) and issubclass(wanted, pads.Dataset):
-            return selected.dataset()
-        raise PermanentError(
-            f"input {context.name}: cannot load a table as {wanted}; annotate it as LakeFiles, "
-            "pyarrow.dataset.Dataset or pyarrow.Table"
-        )
+        return _loaded(context.name, context.dagster_type.typing_type, selected)
+
+
+def _loaded(name: str, wanted: Any, selected: LakeFiles) -> Any:
+    if wanted in (Any, None, LakeFiles):
+        return selected
+    if wanted is pa.Table:
+        return selected.to_table()
+    if get_origin(wanted) is list and get_args(wanted) == (str,):  # Dagster makes typing's List of it
+        return list(selected.files)
+    if isinstance(wanted, type):
+        # By name, so that nothing is imported for assets that do not want it.
+        match wanted.__module__.partition(".")[0], wanted.__name__:
+            case "pyarrow", "Dataset" | "FileSystemDataset":
+                return selected.dataset()
+            case "polars", "LazyFrame":
+                return selected.lazy_frame()
+            case "pandas", "DataFrame":
+                return selected.to_pandas()
+    raise PermanentError(
+        f"input {name}: cannot load a table as {wanted}; annotate it as LakeFiles, list[str], "
+        "pyarrow.dataset.Dataset, pyarrow.Table, polars.LazyFrame or pandas.DataFrame"
+    )
 
 
 def _path(key: dg.AssetKey) -> tuple[str, str]:

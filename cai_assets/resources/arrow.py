@@ -80,6 +80,9 @@ class Conform:
         self.table = table
         self.schema = table.arrow_schema
         self._relaxed = pa.schema([field.with_nullable(True) for field in self.schema])
+        self._required = [
+            (index, field.name) for index, field in enumerate(self.schema) if not field.nullable
+        ]
         self.nulls: dict[str, int] = {}
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -88,6 +91,11 @@ class Conform:
         Raises:
             PermanentError: columns that lack or are not declared, or a column that cannot be cast.
         """
+        if batch.schema.equals(self.schema):
+            for index, name in self._required:
+                if count := batch.column(index).null_count:
+                    self.nulls[name] = self.nulls.get(name, 0) + count
+            return batch
         self._same_columns(batch.schema.names)
         columns = []
         for field in self.schema:

@@ -1,8 +1,9 @@
 """The Delta log of a table: which files count at which version, and the transaction that changes it.
 
 This module is the only one that knows Delta's library: it makes the table, adds columns, reads which files
-count, and tries one transaction. What is put into it, and how often that is tried, is `storage`'s; files that
-do not count yet are `staging`'s; where the bytes are is `object_store`'s.
+count and what a version changed, tries one transaction, shortens the log and removes what no longer counts.
+What is put into it, and how often that is tried, is `storage`'s; files that do not count yet are `staging`'s;
+where the bytes are is `object_store`'s.
 
 The log declares every column as nullable, because a column that is added later is null in the older files;
 that no null stands where the declaration allows none is held by the writer.
@@ -11,10 +12,12 @@ that no null stands where the declaration allows none is held by the writer.
 import contextlib
 import itertools
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
@@ -26,6 +29,43 @@ from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.parquet_writer import WHOLE
 from cai_assets.resources.staging import DataFile, Parts, Plan
 from cai_assets.schemas.base import Table
+
+# Whoever opens a table reads every entry since the last checkpoint, on S3 by a request each.
+_CHECKPOINT_EVERY: Final = 20
+# Delta's own defaults: of removed files in the log, and of the log's entries.
+_DEFAULT_RETENTION: Final = timedelta(days=7)
+_LOG_RETENTION: Final = timedelta(days=30)
+_OF_THE_LOG = re.compile(
+    r"_delta_log/(\d{20}(\.\d{20}\.compacted)?\.json|\d{20}\.checkpoint[\w.-]*\.parquet|\d{20}\.crc"
+    r"|_last_checkpoint|_sidecars/.*)"
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one version of a table changed.
+
+    Attributes:
+        version: the version, counting from 0.
+        at: when it was committed, UTC.
+        operation: what made it, in Delta's words, as "WRITE" or "VACUUM END"; "COMPACT" where files were only
+            merged, so no row changed.
+        properties: what was kept with the commit: asset, run id.
+        removed: files that no longer count since, by partition; rows and sizes are not known (0).
+        added: files that count since, by partition.
+    """
+
+    version: int
+    at: datetime
+    operation: str
+    properties: Mapping[str, str]
+    removed: Parts
+    added: Parts
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The partitions that were touched, in rising order."""
+        return tuple(sorted(self.removed.keys() | self.added.keys()))
 
 
 @dataclass(frozen=True)
@@ -68,9 +108,13 @@ class DeltaLog:
 
     # -- reading
 
-    def snapshot(self) -> Snapshot | None:
-        """The newest state of the table; None if it was never committed to."""
-        delta = self._open()
+    def snapshot(self, version: int | None = None) -> Snapshot | None:
+        """The state of the table at a version (None: the newest); None if it was never committed to.
+
+        Raises:
+            PermanentError: the log does not hold that version, or no longer.
+        """
+        delta = self._open(version)
         if delta is None:
             return None
         actions = pa.table(delta.get_add_actions(flatten=True))
@@ -106,17 +150,63 @@ class DeltaLog:
                 return version
         return None
 
-    def _open(self) -> DeltaTable | None:
+    def changes(self) -> Iterator[Change]:
+        """What the versions changed, the newest first, back to where the log was cleaned up."""
+        delta = self._open()
+        if delta is None:
+            return
+        for version in range(int(delta.version()), -1, -1):
+            entry = self._store.read(*self._table.path, _entry(version))
+            if entry is None:
+                return
+            yield self._change(version, [json.loads(line) for line in entry.splitlines() if line])
+
+    def _change(self, version: int, actions: list[dict[str, Any]]) -> Change:
+        column = self._table.partition_by
+        info: dict[str, Any] = {}
+        parts: dict[str, dict[str, list[DataFile]]] = {"add": {}, "remove": {}}
+        rewrites = True
+        for action in actions:
+            info |= action.get("commitInfo", {})
+            for kind in action.keys() & parts.keys():
+                file = action[kind]
+                rewrites &= kind == "remove" or not file["dataChange"]
+                partition = (file.get("partitionValues") or {})[column] if column else WHOLE
+                rows = json.loads(file.get("stats") or "{}").get("numRecords", 0)
+                found = DataFile(file["path"], rows, file.get("size") or 0)
+                parts[kind].setdefault(partition, []).append(found)
+        return Change(
+            version=version,
+            at=datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
+            operation="COMPACT" if parts["add"] and rewrites else str(info.get("operation", "unknown")),
+            properties={key: str(info[key]) for key in ("asset", "run_id") if key in info},
+            removed={key: tuple(files) for key, files in parts["remove"].items()},
+            added={key: tuple(files) for key, files in parts["add"].items()},
+        )
+
+    def _open(self, version: int | None = None) -> DeltaTable | None:
         with self._store.errors(f"reading {self._title}"):
             try:
-                return DeltaTable(self.uri, storage_options=self._store.storage_options())
+                return DeltaTable(self.uri, version=version, storage_options=self._store.storage_options())
             except TableNotFoundError:
                 return None
+            except DeltaError as error:
+                if version is None:
+                    raise
+                raise PermanentError(f"table {self._title} has no version {version} (any more)") from error
 
     # -- writing
 
-    def prepared(self) -> Snapshot:
-        """The newest state of a table that has the declared columns; makes the table or adds columns."""
+    def prepared(self, replaced: Collection[str], *, whole: bool) -> Snapshot:
+        """The newest state of a table that has the declared columns; makes the table or adds columns.
+
+        Args:
+            replaced: partitions that are about to be replaced.
+            whole: whether all others go away.
+
+        Raises:
+            PermanentError: the declaration does not fit the table.
+        """
         snapshot = self.snapshot()
         if snapshot is None:
             with contextlib.suppress(DeltaError):  # another may make it at the same moment: looked at next
@@ -127,6 +217,8 @@ class DeltaLog:
                 snapshot = self._required()
         added = self._added_columns(snapshot.delta)
         if added:
+            if not whole:
+                self._refuse_holes([column.name for column in added], snapshot, replaced)
             snapshot.delta.alter.add_columns(added)
             snapshot = self._required()
         return snapshot
@@ -139,6 +231,7 @@ class DeltaLog:
         properties: Mapping[str, str],
         *,
         whole: bool,
+        data_change: bool = True,
     ) -> bool:
         """Put the parts of a plan into the log, on top of the state that the plan was made for.
 
@@ -148,6 +241,7 @@ class DeltaLog:
             parts: the new files of those that change.
             properties: kept with the commit.
             whole: whether the whole table is replaced.
+            data_change: False where the new files hold the rows of the old.
 
         Returns:
             whether it is in the log; False where another commit came first: plan anew.
@@ -160,7 +254,7 @@ class DeltaLog:
                 size=file.size,
                 partition_values={column: partition} if column else {},
                 modification_time=now,
-                data_change=True,
+                data_change=data_change,
                 stats=json.dumps({"numRecords": file.rows}),
             )
             for partition in plan.changed
@@ -188,6 +282,65 @@ class DeltaLog:
         """Return when the entry of a version survives a loss of power."""
         self._store.flush(*self._table.path, _entry(version))
 
+    # -- keeping it small
+
+    def checkpoint(self) -> None:
+        """Write all that counts into one file, so that readers need no entry before it; drop old entries.
+
+        Entries stay for 30 days after a checkpoint: that far `changes` looks back.
+        """
+        with self._store.errors(f"writing a checkpoint of {self._title}"):
+            delta = self._required().delta
+            delta.create_checkpoint()
+            delta.cleanup_metadata()
+
+    def vacuum(self, retention: timedelta) -> list[str]:
+        """Remove files that have not counted for so long, and those that never came to count.
+
+        A file that was never committed is judged by its own age: it may belong to a writer who is about to.
+
+        Args:
+            retention: at least as long as any reader or writer takes.
+
+        Returns:
+            the files removed, below the table's folder.
+        """
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return []
+        with self._store.errors(f"vacuuming {self._title}"):
+            delta = self._retaining(snapshot.delta, retention)
+            options: dict[str, Any] = {
+                "retention_hours": int(retention.total_seconds() // 3600),
+                "enforce_retention_duration": False,
+                "full": True,
+            }
+            there = self._store.list_files(*self._table.path)
+            # The log remembers removed files for longer than they stay; without any there is nothing to log.
+            removed = sorted({file.path for file in there} & set(delta.vacuum(dry_run=True, **options)))
+            if removed:
+                delta.vacuum(dry_run=False, **options)
+        before = datetime.now(UTC) - retention
+        for file in there:
+            # Delta's own vacuum leaves its log alone, also entries that were half written.
+            if (
+                file.path.startswith("_delta_log/")
+                and not _OF_THE_LOG.fullmatch(file.path)
+                and file.written_at <= before
+            ):
+                self._store.delete(*self._table.path, file.path)
+                removed.append(file.path)
+        return sorted(removed)
+
+    def _retaining(self, delta: DeltaTable, retention: timedelta) -> DeltaTable:
+        """The table, once its log remembers removed files for as long as they stay."""
+        wanted = _properties(retention)
+        there = _properties(_DEFAULT_RETENTION) | delta.metadata().configuration
+        if all(there[name] == value for name, value in wanted.items()):
+            return delta
+        delta.alter.set_table_properties(wanted)
+        return self._required().delta
+
     def _required(self) -> Snapshot:
         snapshot = self.snapshot()
         if snapshot is None:
@@ -204,6 +357,7 @@ class DeltaLog:
             partition_by=[column] if column else [],
             name=self._title,
             description=self._table.description,
+            configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
             storage_options=self._store.storage_options(),
         )
 
@@ -229,6 +383,29 @@ class DeltaLog:
                 f"as {by}; move {self.uri} away and materialise the table again"
             )
         return [column for name, column in declared.items() if name not in there]
+
+    def _refuse_holes(self, added: list[str], snapshot: Snapshot, replaced: Collection[str]) -> None:
+        required = [name for name in added if not self._table.by_name[name].nullable]
+        older = [
+            partition
+            for partition, files in sorted(snapshot.parts.items())
+            if partition not in replaced and any(file.rows for file in files)
+        ]
+        if required and older:
+            raise PermanentError(
+                f"table {self._title}: {', '.join(required)} may not be null, but {len(older)} partitions "
+                f"({older[0]} to {older[-1]}) were written without; declare it nullable, or move "
+                f"{self.uri} away and materialise the table again"
+            )
+
+
+def _properties(retention: timedelta) -> dict[str, str]:
+    hours = int(retention.total_seconds() // 3600)
+    log_hours = max(hours, int(_LOG_RETENTION.total_seconds() // 3600))
+    return {
+        "delta.deletedFileRetentionDuration": f"interval {hours} hours",
+        "delta.logRetentionDuration": f"interval {log_hours} hours",
+    }
 
 
 def _entry(version: int) -> str:

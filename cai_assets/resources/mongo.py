@@ -24,7 +24,7 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, P
 
 from cai_assets.domain.documents import DocumentBatch
 from cai_assets.failures import PermanentError, TransientError, call_with_retries
-from cai_assets.resources import mongo_arrow, mongo_connection, mongo_documents
+from cai_assets.resources import mongo_connection, mongo_documents
 from cai_assets.resources.mongo_documents import Replacement
 from cai_assets.resources.mongo_writes import (
     Document,
@@ -328,10 +328,16 @@ class MongoStore:
         Raises:
             PermanentError: a document holds a value of another type than the lake's.
         """
+        from cai_assets.resources import (
+            mongo_arrow,  # pymongoarrow imports pandas and Polars if it finds them
+        )
+
         return mongo_arrow.read_arrow(self, name, partitions)
 
     def read_batches(self, name: str, partitions: Sequence[str], chunk_size: int) -> Iterator[pa.RecordBatch]:
         """As `read_arrow`, in batches of at most about `chunk_size` rows; holds one at a time."""
+        from cai_assets.resources import mongo_arrow
+
         return mongo_arrow.read_batches(self, name, partitions, chunk_size)
 
     def live_ids(self, name: str, partition: str) -> set[str]:

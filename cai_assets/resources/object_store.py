@@ -12,6 +12,9 @@ import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,7 @@ import pyarrow.fs as pafs
 from typing_extensions import override
 
 from cai_assets.failures import CaiError, PermanentError, TransientError
-from cai_assets.resources.scratch import scratch_folder
+from cai_assets.resources.scratch import scratch_folder, sweep_scratch
 from cai_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +30,21 @@ if TYPE_CHECKING:
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that lies in a table's folder, whether it counts or not.
+
+    Attributes:
+        path: below the table's folder, with slashes.
+        size: bytes.
+        written_at: when it was last written, UTC.
+    """
+
+    path: str
+    size: int
+    written_at: datetime
 
 
 class ObjectStore(ABC):
@@ -68,6 +86,10 @@ class ObjectStore(ABC):
         """Options of delta-rs; they may hold credentials and are made anew for each use."""
 
     @abstractmethod
+    def scan_options(self) -> dict[str, str]:
+        """Options of Polars' scans, made anew for each use as `storage_options` are."""
+
+    @abstractmethod
     def filesystem(self) -> pafs.FileSystem:
         """The pyarrow file system that opens `native_path` of this store's locations."""
 
@@ -106,6 +128,32 @@ class ObjectStore(ABC):
     @abstractmethod
     def delete(self, layer: str, name: str, path: str) -> None:
         """Remove one file; it is no error if it is not there."""
+
+    def list_files(self, layer: str, name: str) -> list[StoredFile]:
+        """Every file below a table's folder, in order of its path; none where there is no folder."""
+        root = self.native_path(self.location(layer, name)).rstrip("/")
+        with self.errors(f"listing {self.location(layer, name)}"):
+            selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
+            found = [info for info in self.filesystem().get_file_info(selector) if info.is_file]
+        return sorted(
+            (
+                StoredFile(info.path.removeprefix(root).lstrip("/"), info.size, info.mtime.astimezone(UTC))
+                for info in found
+            ),
+            key=lambda file: file.path,
+        )
+
+    @abstractmethod
+    def sweep(self, before: datetime) -> int:
+        """Remove what writers who were killed left outside the tables: files on their way, half an upload.
+
+        Args:
+            before: uploads begun later may still be under way and stay. Local files on their way are locked
+                by who writes them, so theirs are told from those of the dead whatever their age.
+
+        Returns:
+            how many uploads or folders were removed.
+        """
 
     @abstractmethod
     def check(self) -> str:
@@ -193,6 +241,10 @@ class LocalStore(ObjectStore):
         return {}
 
     @override
+    def scan_options(self) -> dict[str, str]:
+        return {}
+
+    @override
     def filesystem(self) -> pafs.FileSystem:
         return pafs.LocalFileSystem()
 
@@ -213,8 +265,12 @@ class LocalStore(ObjectStore):
         root = Path(self.location(layer, name))
         folders = {(root / path).parent for path in paths} | {root}
         with self.errors(f"writing {root}"):
-            for folder in sorted(folders):
-                _fsync(folder)
+            if self.workers == 1:
+                for folder in sorted(folders):
+                    _fsync(folder)
+                return
+            with ThreadPoolExecutor(self.workers, thread_name_prefix="settle") as pool:
+                list(pool.map(_fsync, sorted(folders)))
 
     @override
     def flush(self, layer: str, name: str, path: str) -> None:
@@ -249,6 +305,11 @@ class LocalStore(ObjectStore):
         target = Path(self.location(layer, name, path))
         with self.errors(f"deleting {target}"):
             target.unlink(missing_ok=True)
+
+    @override
+    def sweep(self, before: datetime) -> int:
+        with self.errors(f"sweeping {self.base}"):
+            return sweep_scratch(self._spool_base())
 
     @override
     def check(self) -> str:

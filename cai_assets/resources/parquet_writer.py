@@ -5,6 +5,7 @@ which of them count is in `storage`.
 """
 
 import hashlib
+import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -46,10 +47,8 @@ class ParquetSpec:
         file_rows: rows after which the rows go on in another file.
         batch_rows: rows of a batch cut from a table in memory.
         layout: "day": a folder for each partition, `partition=2024-05-03/`; "month": the files of a month's
-            days in one folder, `month=2024-05/`. A file holds rows of one partition under either, so that
-            replacing a day never rewrites another day's rows; one file for a whole month would have to be
-            read and written again for each day of it, and comes with compaction, which may merge the files
-            of a month that has settled.
+            days in one folder, `month=2024-05/`. A file holds rows of one partition under either
+            (docs/adr/0008): replacing a day never rewrites another day's rows.
     """
 
     codec: str = "zstd"
@@ -105,6 +104,10 @@ class ParquetSpec:
         if table.partition_by == "partition" and self.layout == "month":
             return f"month={partition[:7]}/"
         return f"{table.partition_by}={partition}/"
+
+    def fewest_files(self, rows: int, size: int) -> int:
+        """How many files a partition of so many rows and bytes is written to."""
+        return max(1, -(-rows // self.file_rows), -(-size // int(self.file_bytes * _FULL)))
 
     def writer_options(self, table: Table) -> dict[str, Any]:
         """Keyword arguments of `pyarrow.parquet.ParquetWriter`."""
@@ -177,6 +180,7 @@ def write_parts(
             Nulls in non-nullable columns are raised at the end, with their counts.
     """
     conform = Conform(table)
+    form = _Form(spec, table.arrow_schema, spec.writer_options(table))
     done: set[str] = set()
     writer: _PartWriter | None = None
     try:
@@ -194,7 +198,7 @@ def write_parts(
                         f"table {table.layer}.{table.name}: rows of {partition} do not stand side by side; "
                         f"sort the data by {table.partition_by}"
                     )
-                writer = writer or _PartWriter(table, spec, folder, partition)
+                writer = writer or _PartWriter(form, folder, partition)
                 writer.write(rows)
         conform.finish()
         if writer is not None:
@@ -207,7 +211,13 @@ def write_parts(
 
 def write_empty_part(table: Table, spec: ParquetSpec, folder: Path, partition: str) -> Part:
     """The part of a partition without rows: one file that holds the schema alone."""
-    return _PartWriter(table, spec, folder, partition).finish()
+    form = _Form(spec, table.arrow_schema, spec.writer_options(table))
+    return _PartWriter(form, folder, partition).finish()
+
+
+def digest_of(file: io.BufferedReader | io.BytesIO) -> str:
+    """The digest of a file's bytes, as in `WrittenFile`."""
+    return hashlib.file_digest(file, "sha256").hexdigest()[:20]
 
 
 def _leaves(table: Table, names: list[str]) -> list[str]:
@@ -241,14 +251,22 @@ def _runs(batch: pa.RecordBatch, table: Table) -> Iterator[tuple[str, pa.RecordB
         yield value, batch.slice(start, end - start)
 
 
+@dataclass(frozen=True)
+class _Form:
+    """What all files of a table have in common."""
+
+    spec: ParquetSpec
+    schema: pa.Schema
+    options: dict[str, Any]
+
+
 class _PartWriter:
     """Writes one partition, rolling from file to file by rows and by measured bytes."""
 
-    def __init__(self, table: Table, spec: ParquetSpec, folder: Path, partition: str) -> None:
+    def __init__(self, form: _Form, folder: Path, partition: str) -> None:
         self.partition = partition
-        self._spec = spec
-        self._schema = table.arrow_schema
-        self._options = spec.writer_options(table)
+        self._form = form
+        self._spec = form.spec
         self._folder = folder
         self._files: list[WrittenFile] = []
         self._pending: deque[pa.RecordBatch] = deque()
@@ -331,14 +349,14 @@ class _PartWriter:
     def _open(self) -> "_OpenFile":
         path = self._folder / f"{self.partition or 'whole'}-{len(self._files):05}.parquet"
         sink = pa.OSFile(str(path), "wb")
-        return _OpenFile(path, sink, pq.ParquetWriter(sink, self._schema, **self._options))
+        return _OpenFile(path, sink, pq.ParquetWriter(sink, self._form.schema, **self._form.options))
 
     def _close(self, file: "_OpenFile") -> None:
         file.writer.close()
         file.sink.close()
         self._file = None
         with file.path.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()[:20]
+            digest = digest_of(written)
         self._files.append(WrittenFile(file.path, file.rows, file.path.stat().st_size, digest))
 
 

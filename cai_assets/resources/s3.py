@@ -11,6 +11,7 @@ import mimetypes
 import posixpath
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ from cai_assets.failures import CaiError, PermanentError, TransientError
 from cai_assets.resources import s3_errors
 from cai_assets.resources.object_store import ObjectStore, local_spool_base
 from cai_assets.resources.s3_errors import Place
+from cai_assets.resources.scratch import sweep_scratch
 from cai_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -195,6 +197,11 @@ class S3Store(ObjectStore):
         return options
 
     @override
+    def scan_options(self) -> dict[str, str]:
+        own = {"aws_conditional_put", "connect_timeout", "timeout", "max_retries"}  # delta-rs' alone
+        return {key.lower(): value for key, value in self.storage_options().items() if key not in own}
+
+    @override
     def filesystem(self) -> pafs.FileSystem:
         key, secret, token = self._credentials()
         server = urlsplit(self.endpoint) if self.endpoint else None
@@ -275,6 +282,21 @@ class S3Store(ObjectStore):
     def delete(self, layer: str, name: str, path: str) -> None:
         with self.errors(f"deleting {self.location(layer, name, path)}"):
             self._client().delete_object(Bucket=self.bucket, Key=self._key_of(layer, name, path))
+
+    @override
+    def sweep(self, before: datetime) -> int:
+        swept = sweep_scratch(self._spool_base())
+        prefix = f"{self.prefix}/" if self.prefix else ""
+        with self.errors(f"sweeping {self._address()}"):
+            client = self._client()
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
+            for upload in (one for page in pages for one in page.get("Uploads", ())):
+                if upload["Initiated"] < before:
+                    client.abort_multipart_upload(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    swept += 1
+        return swept
 
     @override
     def check(self) -> str:

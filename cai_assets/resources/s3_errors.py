@@ -41,6 +41,9 @@ _UNREACHABLE_TEXTS = (
     "operation timed out",
 )
 
+# The same for a server in trouble: delta-rs, then pyarrow.
+_IN_TROUBLE = re.compile(r"(?:Server returned non-2xx status code\W+|HTTP status )(5\d\d)\b")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -79,6 +82,8 @@ def explain(error: Exception, doing: str, place: Place) -> CaiError | None:
         return TransientError(
             f"{doing}: no connection to {place.endpoint or 'AWS'} (S3_ENDPOINT_URL): {_brief(text)}"
         )
+    if trouble := _IN_TROUBLE.search(_line(text)):
+        return TransientError(f"{doing}: the server answers {trouble[1]}")
     for code in ("NoSuchBucket", *sorted(_WRONG_CREDENTIALS - {"401", "403"})):
         if code in text:
             return _explain_code(code, doing, place)
@@ -105,7 +110,11 @@ def code_of(error: boto_errors.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
-def _brief(text: str) -> str:
+def _line(text: str) -> str:
     """One line of what delta-rs says in many, with colours."""
-    text = " ".join(re.sub(r"\x1b\[\d+m", "", text).replace("↳", ":").split())
+    return " ".join(re.sub(r"\x1b\[\d+m", "", text).replace("↳", ":").split())
+
+
+def _brief(text: str) -> str:
+    text = _line(text)
     return text if len(text) <= 300 else text[:300] + "…"

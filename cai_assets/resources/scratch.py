@@ -26,7 +26,7 @@ def scratch_folder(base: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _sweep(base)
+    sweep_scratch(base)
     folder = base / uuid.uuid4().hex
     folder.mkdir(mode=0o700)
     lock = os.open(folder, os.O_RDONLY)
@@ -38,8 +38,10 @@ def scratch_folder(base: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _sweep(base: Path) -> None:
-    for folder in base.iterdir():
+def sweep_scratch(base: Path) -> int:
+    """Remove the folders whose owner is gone, which shows by their free lock; how many there were."""
+    swept = 0
+    for folder in base.iterdir() if base.is_dir() else ():
         try:
             if time.time() - folder.stat().st_mtime < GRACE_S:
                 continue
@@ -49,7 +51,9 @@ def _sweep(base: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+            swept += 1
         except BlockingIOError:
             continue  # its owner is alive
         finally:
             os.close(lock)
+    return swept

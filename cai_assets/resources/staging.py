@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from cai_assets.failures import CaiError
@@ -53,10 +54,12 @@ class Staged:
     Attributes:
         parts: by partition, its files; a partition without rows has one empty file.
         whole: whether partitions that are not named here go away.
+        sent: paths of the files that were written for it; the others the table holds already.
     """
 
     parts: Parts
     whole: bool = False
+    sent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,9 @@ class Publisher:
 
     A part that the table holds already is not sent: the files that are there stand for it. When the block
     ends with an error, what was sent is taken back.
+
+    Attributes:
+        sent: paths of the files that were sent, below the table's folder.
     """
 
     def __init__(self, store: ObjectStore, table: Table, spec: ParquetSpec, live: Parts) -> None:
@@ -118,17 +124,21 @@ class Publisher:
         # taken up again while vacuum is about to delete it.
         self._nonce = uuid.uuid4().hex[:8]
         self._parts: dict[str, tuple[DataFile, ...]] = {}
-        self._sent: list[str] = []
-        self._pool = ThreadPoolExecutor(store.workers, thread_name_prefix="publish")
+        self.sent: list[str] = []
+        # With one worker there is no other thread: a debugger sees all that happens, in order.
+        self._pool = (
+            ThreadPoolExecutor(store.workers, thread_name_prefix="publish") if store.workers > 1 else None
+        )
         self._under_way: set[Future[None]] = set()
 
     def __enter__(self) -> "Publisher":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
         if kind is not None:
-            for path in self._sent:
+            for path in self.sent:
                 # What is left counts for nothing and goes with the next vacuum; the first error matters.
                 with contextlib.suppress(CaiError, OSError):
                     self._store.delete(*self._table.path, path)
@@ -148,16 +158,18 @@ class Publisher:
         self._parts[part.partition] = files
         for written, file in zip(part.files, files, strict=True):
             self._wait(at_most=2 * self._store.workers)
-            self._sent.append(file.path)
-            self._under_way.add(
-                self._pool.submit(self._store.publish, written.path, *self._table.path, file.path)
-            )
+            self.sent.append(file.path)
+            send = partial(self._store.publish, written.path, *self._table.path, file.path)
+            if self._pool is None:
+                send()
+            else:
+                self._under_way.add(self._pool.submit(send))
 
     def finish(self) -> Parts:
         """Wait until all is in the store for good, and give what a commit takes."""
         self._wait(at_most=0)
-        if self._sent:
-            self._store.settle(*self._table.path, self._sent)
+        if self.sent:
+            self._store.settle(*self._table.path, self.sent)
         return self._parts
 
     def _wait(self, at_most: int) -> None:

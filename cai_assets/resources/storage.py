@@ -9,20 +9,23 @@ disk or a bucket is in `object_store` and `s3`, how they are written in `parquet
 import random
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 
 from cai_assets.failures import PermanentError, TransientError
 from cai_assets.resources.arrow import ArrowData, batches_of, grouped_by
 from cai_assets.resources.delta_log import DeltaLog
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.parquet_writer import WHOLE, ParquetSpec, write_empty_part, write_parts
 from cai_assets.resources.staging import DataFile, Parts, Plan, Publisher, Staged, discard
 from cai_assets.schemas.base import Table
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 __all__ = ["WHOLE", "Commit", "DataFile", "LakeFiles", "LakeTable", "LocalStore", "ObjectStore", "Staged"]
 
@@ -61,60 +64,19 @@ class Commit:
         return sum(self.rows.values())
 
 
-@dataclass(frozen=True)
-class LakeFiles:
-    """The files that hold some partitions of a table at one version: what engines read.
-
-    The files are immutable and stay until LAKE_RETENTION_HOURS after they were replaced. The partition column
-    is in the files (`hive_partitioning=false`), and files older than a column lack it (`union_by_name=true`).
-
-    Attributes:
-        table: the declaration.
-        files: absolute paths or s3:// addresses; may be empty.
-        partitions: the partitions asked for in rising order; None for all.
-        store: where they are; `store.duckdb_setup(con)` lets DuckDB open them.
-        version: version of the Delta table; None if there is none yet.
-        parts: the same files by partition.
-    """
-
-    table: Table
-    files: tuple[str, ...]
-    partitions: tuple[str, ...] | None
-    store: ObjectStore = field(repr=False)
-    version: int | None = None
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-
-    def dataset(self) -> pads.Dataset:
-        """The files as a pyarrow dataset with the declared schema."""
-        schema = self.table.arrow_schema
-        if not self.files:
-            return pads.dataset(schema.empty_table())
-        paths = [self.store.native_path(file) for file in self.files]
-        return pads.dataset(paths, schema=schema, filesystem=self.store.filesystem(), format="parquet")
-
-    def to_table(self) -> pa.Table:
-        """All rows in memory, in the order of the files: partition by partition, as they were written."""
-        return self.dataset().to_table()
-
-    def of(self, partition: str) -> "LakeFiles":
-        """The files of one of these partitions; none if it is not among them."""
-        files = self.parts.get(partition, ())
-        return replace(self, files=files, partitions=(partition,), parts={partition: files})
-
-    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """Some columns, in the order of the files, in the memory of one row group."""
-        scanner = self.dataset().scanner(
-            columns=list(columns), batch_size=rows, batch_readahead=1, fragment_readahead=1, use_threads=False
-        )
-        yield from scanner.to_batches()
-
-
 class LakeTable:
     """One table of the lake: its files, and their replacement.
 
     Readers see the table before or after a replacement, never between; a crash leaves it before. Writers of
     different partitions do not wait for each other, and of several of one partition the last to commit wins
     whole. Nothing is kept open between calls.
+
+    Attributes:
+        store: where the table lives.
+        table: its declaration.
+        spec: how files are written.
+        title: its name in messages, as "lake.messages".
+        log: its Delta log.
     """
 
     def __init__(self, store: ObjectStore, table: Table, spec: ParquetSpec | None = None) -> None:
@@ -128,32 +90,32 @@ class LakeTable:
         self.store = store
         self.table = table
         self.spec = spec or ParquetSpec()
-        self._title = f"{table.layer}.{table.name}"
-        self._log = DeltaLog(store, table)
+        self.title = f"{table.layer}.{table.name}"
+        self.log = DeltaLog(store, table)
 
     @property
     def uri(self) -> str:
         """Address of the table's folder: file:// or s3://."""
-        return self._log.uri
+        return self.log.uri
 
     # -- reading
 
     def exists(self) -> bool:
         """Whether the table was ever committed to."""
-        return self._log.snapshot() is not None
+        return self.log.snapshot() is not None
 
     def version(self) -> int | None:
         """Version of the table, counting from 0; None before the first commit."""
-        snapshot = self._log.snapshot()
+        snapshot = self.log.snapshot()
         return None if snapshot is None else snapshot.version
 
     def partitions(self) -> list[str]:
         """The partitions that are there, also empty ones, in rising order."""
-        return sorted(self._log.live())
+        return sorted(self.log.live())
 
     def missing(self, partitions: Sequence[str]) -> list[str]:
         """Those of `partitions` that were never materialised; an empty one is not missing."""
-        live = self._log.live()
+        live = self.log.live()
         return [partition for partition in partitions if partition not in live]
 
     def row_counts(self, partitions: Sequence[str] | None = None) -> dict[str, int]:
@@ -164,7 +126,7 @@ class LakeTable:
         """
         return {
             partition: sum(file.rows for file in files)
-            for partition, files in sorted(self._log.live().items())
+            for partition, files in sorted(self.log.live().items())
             if partitions is None or partition in set(partitions)
         }
 
@@ -172,33 +134,34 @@ class LakeTable:
         """Absolute paths or s3:// addresses of the files of these partitions (None: of all)."""
         return list(self.select(partitions).files)
 
-    def dataset(self, partitions: Sequence[str] | None = None) -> pads.Dataset:
+    def dataset(self, partitions: Sequence[str] | None = None) -> "pads.Dataset":
         """These partitions (None: all) as a pyarrow dataset with the declared schema."""
         return self.select(partitions).dataset()
 
-    def select(self, partitions: Sequence[str] | None = None) -> LakeFiles:
-        """The files of these partitions (None: of all) at the newest version.
+    def select(self, partitions: Sequence[str] | None = None, *, version: int | None = None) -> LakeFiles:
+        """The files of these partitions (None: of all) at a version (None: the newest).
 
         A partition that is missing adds no file; `missing` names such.
+
+        Raises:
+            PermanentError: there is no such version, or no longer.
         """
-        snapshot = self._log.snapshot()
+        snapshot = self.log.snapshot(version)
         live = {} if snapshot is None else snapshot.parts
         wanted = sorted(live) if partitions is None else sorted(set(partitions))
-        parts = {
-            partition: tuple(
-                self.store.location(self.table.layer, self.table.name, file.path)
-                for file in live.get(partition, ())
-            )
-            for partition in wanted
-        }
+        found = {partition: live[partition] for partition in wanted if partition in live}
         return LakeFiles(
             table=self.table,
-            files=tuple(file for files in parts.values() for file in files),
-            parts=parts,
+            parts={partition: self.locations(files) for partition, files in found.items()},
             partitions=None if partitions is None else tuple(wanted),
             store=self.store,
             version=None if snapshot is None else snapshot.version,
+            rows={partition: sum(file.rows for file in files) for partition, files in found.items()},
         )
+
+    def locations(self, files: Sequence[DataFile]) -> tuple[str, ...]:
+        """Absolute paths or s3:// addresses of some of the table's files."""
+        return tuple(self.store.location(*self.table.path, file.path) for file in files)
 
     # -- writing
 
@@ -231,25 +194,33 @@ class LakeTable:
         """
         return self.commit(self.stage(partitions, data), metadata=metadata)
 
-    def stage(self, partitions: Sequence[str] | None, data: ArrowData) -> Staged:
-        """Write files that do not count yet; arguments and errors are those of `replace`."""
+    def stage(
+        self, partitions: Sequence[str] | None, data: ArrowData, *, live: Parts | None = None
+    ) -> Staged:
+        """Write files that do not count yet; arguments and errors are those of `replace`.
+
+        Args:
+            partitions: as for `replace`.
+            data: as for `replace`.
+            live: what the table holds, for those who stage many parts and look once; looked up if not given.
+        """
         if self.table.partition_by is None:
             if partitions:
-                raise PermanentError(
-                    f"table {self._title} has no partitions, so {list(partitions)} cannot be"
-                )
+                raise PermanentError(f"table {self.title} has no partitions, so {list(partitions)} cannot be")
             partitions = [WHOLE]
         elif isinstance(data, pa.Table):
             data = grouped_by(data, self.table.partition_by)
         wanted = None if partitions is None else set(partitions)
         for partition in wanted or ():
             self.spec.folder(self.table, partition)  # refuses what cannot be a partition
-        live = self._log.live()
+        live = self.log.live() if live is None else live
         with self.store.spool() as folder, Publisher(self.store, self.table, self.spec, live) as publisher:
             strangers: dict[str, int] = {}
             written: set[str] = set()
-            batches = batches_of(data, self.spec.batch_rows)
-            with self.store.errors(f"writing {self._title}"):
+            # Of a table in memory a batch is but a view: row groups at once need not be put together again.
+            rows = self.spec.row_group_rows if isinstance(data, pa.Table) else self.spec.batch_rows
+            batches = batches_of(data, rows)
+            with self.store.errors(f"writing {self.title}"):
                 for part in write_parts(batches, self.table, self.spec, folder):
                     written.add(part.partition)
                     if wanted is not None and part.partition not in wanted:
@@ -259,17 +230,29 @@ class LakeTable:
                     else:
                         publisher.publish(part)
                 if strangers:
-                    raise PermanentError(_strangers_message(self._title, strangers, wanted or set()))
+                    raise PermanentError(_strangers_message(self.title, strangers, wanted or set()))
                 for partition in sorted((wanted or set()) - written):
                     publisher.publish(write_empty_part(self.table, self.spec, folder, partition))
-            return Staged(publisher.finish(), whole=partitions is None)
+            return Staged(publisher.finish(), partitions is None, tuple(publisher.sent))
 
-    def commit(self, *staged: Staged, metadata: Mapping[str, str] | None = None) -> Commit:
+    def discard(self, *staged: Staged) -> None:
+        """Remove the files of what was staged and will not be committed."""
+        for path in (path for one in staged for path in one.sent):
+            self.store.delete(*self.table.path, path)
+
+    def commit(
+        self,
+        *staged: Staged,
+        metadata: Mapping[str, str] | None = None,
+        merged_from: Parts | None = None,
+    ) -> Commit:
         """Make staged files count, all in one transaction, in place of all that their partitions held.
 
         Args:
             staged: what `stage` gave; no partition twice.
             metadata: kept with the commit.
+            merged_from: the files whose rows the staged ones hold, where nothing else has changed. A
+                partition that meanwhile holds others is left as it is.
 
         Raises:
             PermanentError, TransientError: as `replace`.
@@ -277,38 +260,46 @@ class LakeTable:
         parts: dict[str, tuple[DataFile, ...]] = {}
         for one in staged:
             if twice := sorted(parts.keys() & one.parts.keys()):
-                raise PermanentError(f"table {self._title}: partitions were staged twice: {twice}")
+                raise PermanentError(f"table {self.title}: partitions were staged twice: {twice}")
             parts |= one.parts
         whole = any(one.whole for one in staged)
         commit_id = uuid.uuid4().hex
-        properties = {"commit_id": commit_id, "table": self._title, **(metadata or {})}
-        with self.store.errors(f"committing {self._title}"):
+        properties = {"commit_id": commit_id, "table": self.title, **(metadata or {})}
+        with self.store.errors(f"committing {self.title}"):
             tried: tuple[int, Plan] | None = None
             for attempt in range(_COMMIT_ATTEMPTS):
                 if attempt:
                     pause = min(_LONGEST_PAUSE_S, 0.02 * 2**attempt)
                     time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
-                snapshot = self._log.prepared()
+                snapshot = self.log.prepared(parts, whole=whole)
                 if tried is not None:
-                    version = self._log.version_of(commit_id, since=tried[0])
+                    version = self.log.version_of(commit_id, since=tried[0])
                     if version is not None:  # it had gone through, but the answer was lost
                         return _summary(version, parts, tried[1])
+                if merged_from is not None:
+                    parts = {
+                        key: files
+                        for key, files in parts.items()
+                        if key in snapshot.parts and snapshot.parts[key] == merged_from[key]
+                    }
                 plan = Plan.of(snapshot.parts, parts, whole=whole)
                 if not plan.touched:
                     return _summary(snapshot.version, parts, plan)
                 tried = (snapshot.version, plan)
-                if not self._log.transact(snapshot, plan, parts, properties, whole=whole):
+                if not self.log.transact(
+                    snapshot, plan, parts, properties, whole=whole, data_change=merged_from is None
+                ):
                     continue
-                version = self._log.version_of(commit_id, since=snapshot.version)
+                version = self.log.version_of(commit_id, since=snapshot.version)
                 if version is None:
                     raise PermanentError(
-                        f"table {self._title}: a commit was accepted but is not in the log; does "
+                        f"table {self.title}: a commit was accepted but is not in the log; does "
                         f"something else write to {self.uri}?"
                     )
-                self._log.flush(version)
+                self.log.flush(version)
                 return _summary(version, parts, plan)
         raise TransientError(
-            f"table {self._title}: other writers of the same partitions committed first, "
+            f"table {self.title}: other writers of the same partitions committed first, "
             f"{_COMMIT_ATTEMPTS} times over"
         )
 

@@ -9,6 +9,8 @@ from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.fixtures.lake import ACCESS_KEY, SECRET_KEY, S3Server
 from cai_assets_tests.fixtures.platform import LEDGER, SAMPLE, SAMPLE_DAYS, Platform, PlatformFactory
 
+SPREAD = {"enable_multithreading": True, "max_workers": 2}
+
 
 @pytest.fixture
 def platform(make_platform: PlatformFactory, six_days_sandbox: SandboxProcess) -> Platform:
@@ -47,6 +49,22 @@ def test_days_in_any_order_give_the_same_values(
     for day in days:
         one_by_one.run(day)
     assert one_by_one.values(but=LEDGER) == at_once.values(but=LEDGER)
+
+
+def test_processes_give_the_values_and_the_versions_that_one_thread_gives(
+    make_platform: PlatformFactory, six_days_sandbox: SandboxProcess
+) -> None:
+    platform = make_platform(six_days_sandbox, enable_multithreading=False)
+    platform.run(*SAMPLE_DAYS)
+    before = platform.values()
+    versions = {path: platform.lake_table(*path).version() for path in before if path[0] != "raw"}
+    spread = Platform(platform.settings.model_copy(update=SPREAD), platform.instance)
+    result = spread.run(*SAMPLE_DAYS)
+    assert spread.values() == before
+    assert {path: spread.lake_table(*path).version() for path in versions} == versions
+    logged = [entry.user_message for entry in platform.instance.all_logs(result.run_id)]
+    rows = platform.table("facts", "fct_wait").num_rows
+    assert f"facts/fct_wait: 6 of 6 days done, {rows:,} rows (2 processes)" in logged
 
 
 def test_a_refreshed_day_equals_a_rebuild(make_platform: PlatformFactory) -> None:

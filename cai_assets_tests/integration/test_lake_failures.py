@@ -1,85 +1,36 @@
 """Crashes, full disks, wrong credentials, cut connections: a clear error, and the table as it was."""
 
+import http.server
+import json
 import logging
 import os
 import random
 import shutil
-import signal
 import socket
-import socketserver
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import boto3
+import pyarrow as pa
 import pytest
 import requests
 from pydantic import SecretStr
 
 from cai_assets.failures import PermanentError, TransientError
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.s3 import S3Store
 from cai_assets.resources.storage import LakeTable
 from cai_assets.settings import Settings
 from cai_assets_tests.fixtures.lake import ACCESS_KEY, EVENTS, SECRET_KEY, S3Server, days, events
+from cai_assets_tests.fixtures.proxy import relay_to
 
 DAYS = days(4)
 CHILD = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-WRITER = """
-import itertools, sys
-from pathlib import Path
-from cai_assets.resources.object_store import LocalStore
-from cai_assets.resources.storage import LakeTable
-from cai_assets_tests.fixtures.lake import EVENTS, days, events
-table = LakeTable(LocalStore(Path(sys.argv[1]), workers=2), EVENTS)
-for mark in itertools.count(int(sys.argv[2])):
-    table.replace(days(4), events(dict.fromkeys(days(4), 10 + mark % 50), mark=mark))
-    print(mark, flush=True)
-"""
-
-
-def test_writers_killed_at_any_moment_leave_whole_versions(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "lake")
-    table = LakeTable(store, EVENTS)
-    table.replace(DAYS, events(dict.fromkeys(DAYS, 10)))
-    acknowledged = 0
-    for kill in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(store.base), str(1_000 * kill + 1)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=CHILD,
-        )
-        assert process.stdout is not None
-        acknowledged = int(process.stdout.readline())
-        deadline = time.monotonic() + random.uniform(0.0, 0.3)
-        while time.monotonic() < deadline:
-            assert_one_whole_version(table)
-        process.send_signal(signal.SIGKILL)
-        rest = process.communicate()[0].split()
-        acknowledged = int(rest[-1]) if rest else acknowledged
-        assert assert_one_whole_version(table) >= acknowledged, "an acknowledged commit was lost"
-    for folder in (store.base / ".spool").iterdir():  # as after the time a new owner has to lock it
-        os.utime(folder, (0, 0))
-    table.replace(DAYS, events(dict.fromkeys(DAYS, 3)))
-    assert list((store.base / ".spool").iterdir()) == []
-
-
-def assert_one_whole_version(table: LakeTable) -> int:
-    """All days hold all rows of one version; which."""
-    data = table.dataset().to_table().select(["partition", "value"])
-    marks = set(data["value"].to_pylist())
-    assert len(marks) == 1
-    (mark,) = marks
-    counts = data.group_by("partition").aggregate([("value", "count")])["value_count"].to_pylist()
-    assert counts == [10 + mark % 50] * 4
-    return mark
 
 
 def test_a_live_writer_keeps_its_folder_when_others_sweep(local_store: LocalStore) -> None:
@@ -98,6 +49,7 @@ ON_A_SMALL_DISK = """
 import sys
 from pathlib import Path
 from cai_assets.failures import PermanentError
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore
 from cai_assets.resources.storage import LakeTable
 from cai_assets_tests.fixtures.lake import EVENTS, days, events
@@ -123,6 +75,7 @@ ON_A_READ_ONLY_DISK = """
 import subprocess, sys
 from pathlib import Path
 from cai_assets.failures import PermanentError
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore
 from cai_assets.resources.storage import LakeTable
 from cai_assets_tests.fixtures.lake import EVENTS, days, events
@@ -244,6 +197,34 @@ def test_an_unreachable_server_is_named(no_aws_account: None) -> None:
         LakeTable(store, EVENTS).files()
 
 
+class _InTrouble(http.server.BaseHTTPRequestHandler):
+    """Answers everything with 500, as a server that has not opened its volumes yet."""
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>InternalError</Code><Message>please try again</Message></Error>"
+        self.send_response(500)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_PUT = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_in_trouble_may_be_tried_again(no_aws_account: None) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _InTrouble) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = S3Server(f"http://127.0.0.1:{server.server_port}").store("bucket")
+        table = LakeTable(store, EVENTS)
+        lost = LakeFiles(EVENTS, {DAYS[0]: (store.location(*EVENTS.path, "a.parquet"),)}, None, store)
+        for act in (table.files, lost.to_table):
+            with pytest.raises(TransientError, match=r"reading lake\.events: the server answers 500"):
+                act()
+        server.shutdown()
+
+
 def test_no_credentials_at_all_say_where_to_set_them(s3_server: S3Server, no_aws_account: None) -> None:
     store = S3Store("bucket", endpoint=s3_server.endpoint)
     with pytest.raises(PermanentError, match="no credentials for S3: set AWS_ACCESS_KEY_ID"):
@@ -255,12 +236,42 @@ def test_half_of_the_credentials_is_refused() -> None:
         S3Store("bucket", access_key_id=SecretStr("key"))
 
 
-@pytest.mark.parametrize("where", ["environment", "profile"])
+@pytest.fixture
+def role() -> Iterator[str]:
+    """The address at which a container finds the credentials of its role."""
+
+    class Role(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            later = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            found = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": "token"}
+            body = json.dumps({**found, "Expiration": later}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Role) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/credentials"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("where", ["environment", "profile", "role"])
 def test_credentials_are_found_as_boto3_finds_them(
-    s3_server: S3Server, no_aws_account: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+    s3_server: S3Server,
+    no_aws_account: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    where: str,
+    role: str,
 ) -> None:
     bucket = s3_server.bucket()
-    if where == "environment":
+    if where == "role":
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role)
+    elif where == "environment":
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
@@ -271,7 +282,7 @@ def test_credentials_are_found_as_boto3_finds_them(
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
         monkeypatch.setenv("AWS_PROFILE", "platform")
     store = S3Store(bucket, endpoint=s3_server.endpoint)
-    assert store.storage_options().get("AWS_SESSION_TOKEN") == ("token" if where == "environment" else None)
+    assert store.storage_options().get("AWS_SESSION_TOKEN") == (None if where == "profile" else "token")
     table = LakeTable(store, EVENTS)
     table.replace(DAYS[:1], events({DAYS[0]: 2}))
     assert table.dataset().to_table().num_rows == 2
@@ -312,52 +323,86 @@ def test_the_settings_make_the_store(s3_server: S3Server, no_aws_account: None, 
     assert ObjectStore.from_settings(Settings.model_validate(one)).workers == 1
 
 
-@contextmanager
-def cutting_proxy(endpoint: str) -> Iterator[tuple[str, list[int]]]:
-    """A proxy to the server that cuts uploads of Parquet files in the middle; its address and its cuts."""
-    target = urlsplit(endpoint)
-    cuts: list[int] = []
-
-    class Relay(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with socket.create_connection((target.hostname or "", target.port or 0)) as server:
-                back = threading.Thread(target=self._answers, args=(server,), daemon=True)
-                back.start()
-                while data := self.request.recv(65_536):
-                    if data.startswith(b"PUT ") and b".parquet" in data.split(b"\r\n", 1)[0]:
-                        cuts.append(len(data))
-                        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, *[0] * 7]))
-                        self.request.close()
-                        return
-                    server.sendall(data)
-
-        def _answers(self, server: socket.socket) -> None:
-            try:
-                while data := server.recv(65_536):
-                    self.request.sendall(data)
-            except OSError:
-                return  # either side has hung up
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A connection that was cut ends its relay, which is what it is for."""
-
-    with Server(("127.0.0.1", 0), Relay) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", cuts
-        server.shutdown()
-
-
-def test_uploads_cut_in_the_middle_can_be_tried_again(s3_server: S3Server, no_aws_account: None) -> None:
-    bucket = s3_server.bucket()
-    direct = LakeTable(s3_server.store(bucket), EVENTS)
+def test_uploads_cut_in_the_middle_can_be_tried_again(weed: S3Server, no_aws_account: None) -> None:
+    bucket = weed.bucket()
+    direct = LakeTable(weed.store(bucket), EVENTS)
     direct.replace(DAYS[:1], events({DAYS[0]: 2}))
-    with cutting_proxy(s3_server.endpoint) as (address, cuts):
-        table = LakeTable(S3Server(address).store(bucket), EVENTS)
+    with relay_to(weed.endpoint) as relay:
+        relay.cut = lambda head: head.startswith("PUT ") and ".parquet" in head.partition("\r\n")[0]
+        table = LakeTable(S3Server(relay.endpoint).store(bucket), EVENTS)
         with pytest.raises(TransientError, match=r"writing s3://.*no connection to http://127\.0\.0\.1"):
             table.replace(DAYS[:1], events({DAYS[0]: 5_000}))
-    assert len(cuts) > 1, "the upload was not tried again"
+        assert len(relay.requests("PUT", ".parquet")) > 1, "the upload was not tried again"
     assert direct.row_counts() == {DAYS[0]: 2}
     assert direct.dataset().to_table().num_rows == 2
+
+
+def test_a_large_upload_cut_at_its_last_part_leaves_nothing(
+    weed: S3Server, no_aws_account: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cai_assets.resources.s3._MULTIPART_BYTES", 5 * 2**20)
+    bucket = weed.bucket()
+    direct = LakeTable(weed.store(bucket), EVENTS)
+    direct.replace(DAYS[:1], events({DAYS[0]: 2}))
+    noise = pa.array([random.Random(n).randbytes(60).hex() for n in range(100_000)])
+    large = events({DAYS[0]: 100_000})
+    large = large.set_column(large.column_names.index("text"), EVENTS.arrow_schema.field("text"), noise)
+    with relay_to(weed.endpoint) as relay:
+        relay.cut = lambda head: "partNumber=2" in head.partition("\r\n")[0]
+        table = LakeTable(S3Server(relay.endpoint).store(bucket), EVENTS)
+        with pytest.raises(TransientError, match="no connection to"):
+            table.replace(DAYS[:1], large)
+        assert relay.requests("PUT", "partNumber=1")
+    assert direct.dataset().to_table().num_rows == 2
+    assert len([file for file in direct.store.list_files(*EVENTS.path) if "part-" in file.path]) == 1
+    direct.replace(DAYS[:1], large)
+    assert direct.dataset().to_table().num_rows == 100_000
+
+
+def test_the_parts_of_an_upload_whose_sender_died_are_swept(weed: S3Server, no_aws_account: None) -> None:
+    store = weed.store(weed.bucket())
+    client = store._client()
+    key = f"{store.prefix}/lake/events/part.parquet"
+    upload = client.create_multipart_upload(Bucket=store.bucket, Key=key)["UploadId"]
+    client.upload_part(Bucket=store.bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x")
+    assert store.sweep(datetime.now(UTC) - timedelta(hours=1)) == 0, "it may still be under way"
+    assert store.sweep(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=store.bucket)
+
+
+def test_a_true_server_refuses_wrong_credentials_and_the_table_is_as_it_was(
+    weed: S3Server, no_aws_account: None
+) -> None:
+    good = weed.store(weed.bucket())
+    LakeTable(good, EVENTS).replace(DAYS[:1], events({DAYS[0]: 2}))
+    wrong_secret = S3Store(
+        good.bucket,
+        good.prefix,
+        endpoint=weed.endpoint,
+        access_key_id=SecretStr(ACCESS_KEY),
+        secret_access_key=SecretStr("not-the-secret"),
+    )
+    for store in (weed.store(good.bucket, key="AKIAWRONGKEY"), wrong_secret):
+        table = LakeTable(store, EVENTS)
+        for act in (store.check, table.files, lambda: table.replace(DAYS[:1], events({DAYS[0]: 1}))):  # noqa: B023
+            with pytest.raises(PermanentError, match=r"refuses the credentials \(\w+\); check AWS"):
+                act()
+    assert LakeTable(good, EVENTS).row_counts() == {DAYS[0]: 2}
+    missing = weed.store("no-such-bucket")
+    with pytest.raises(PermanentError, match=r"bucket no-such-bucket does not exist \(S3_BUCKET\)"):
+        LakeTable(missing, EVENTS).replace(DAYS[:1], events({DAYS[0]: 1}))
+
+
+def test_no_secret_is_in_any_log_or_in_the_table(
+    weed: S3Server, no_aws_account: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = weed.store(weed.bucket())
+    table = LakeTable(store, EVENTS)
+    table.replace(DAYS[:1], events({DAYS[0]: 2}), metadata={"run_id": "r"})
+    assert table.select().to_table().num_rows == 2
+    table.log.checkpoint()
+    kept = b"".join(store.read(*EVENTS.path, file.path) or b"" for file in store.list_files(*EVENTS.path))
+    assert caplog.text
+    for text in (caplog.text, repr(store), repr(table.select()), kept.decode("latin-1")):
+        assert SECRET_KEY not in text

@@ -359,7 +359,7 @@ class Overtaken(LakeTable):
 
     def __init__(self, store: ObjectStore, declared: Table) -> None:
         super().__init__(store, declared)
-        transact = self._log.transact
+        transact = self.log.transact
 
         def overtaken(*args: Any, **kwargs: Any) -> bool:
             if self.other is not None:
@@ -367,7 +367,7 @@ class Overtaken(LakeTable):
                 other()
             return transact(*args, **kwargs)
 
-        self._log.transact = overtaken
+        self.log.transact = overtaken
 
     def commit(self, *staged: Staged, **kwargs: Any) -> Commit:
         done = super().commit(*staged, **kwargs)

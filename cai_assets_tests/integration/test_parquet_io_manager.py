@@ -5,15 +5,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 
 from cai_assets.failures import TransientError
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
-from cai_assets.resources.storage import LakeFiles, LakeTable
+from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas.base import Column, Table, partition_column
 from cai_assets_tests.fixtures.lake import EVENTS, MONTHS, days, events
 
@@ -176,26 +179,64 @@ def test_missing_days_are_empty_where_the_asset_says_so(
     assert LakeTable(manager.store, COUNTS).dataset().to_table()["events"].to_pylist() == [1, 0]
 
 
-@pytest.mark.parametrize("kind", [LakeFiles, pads.Dataset, pa.Table, Any])
-def test_an_input_is_what_its_annotation_asks_for(
-    instance: dg.DagsterInstance, manager: ParquetIOManager, kind: Any
-) -> None:
-    loaded: list[Any] = []
+def as_table(got: Any) -> pa.Table:
+    """What was loaded, read in one way."""
+    match got:
+        case LakeFiles():
+            return got.to_table()
+        case pads.Dataset():
+            return got.to_table()
+        case pl.LazyFrame():
+            return got.collect().to_arrow().cast(EVENTS.arrow_schema)
+    assert isinstance(got, pa.Table)
+    return got
 
-    @dg.asset(key=["facts", "counts"], ins={"lake": dg.AssetIn(["lake", "events"])}, **RANGED)
-    def consumer(context: dg.AssetExecutionContext, lake: kind) -> pa.Table:
-        loaded.append(lake)
-        return count(events({}), context.partition_keys)
 
-    run(instance, manager, [lake_events, consumer], lake_events, consumer, wanted=days(2))
-    (got,) = loaded
-    assert isinstance(got, LakeFiles if kind is Any else kind)
-    data = (
-        got
-        if isinstance(got, pa.Table)
-        else (got.dataset() if isinstance(got, LakeFiles) else got).to_table()
+KINDS = [LakeFiles, pads.Dataset, pa.Table, pl.LazyFrame, pd.DataFrame, list[str], Any]
+
+
+def consumer(number: int, kind: Any, loaded: dict[int, Any]) -> dg.AssetsDefinition:
+    """An asset whose input is annotated so, and which keeps what it was given."""
+
+    @dg.asset(
+        name=f"consumer_{number}",
+        ins={"lake": dg.AssetIn(["lake", "events"])},
+        partitions_def=DAILY,
+        backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    assert data.equals(events({day: int(day[-2:]) for day in days(2)}))
+    def consume(lake: kind) -> None:
+        loaded[number] = lake
+
+    return consume
+
+
+def test_inputs_are_what_their_annotations_ask_for(
+    instance: dg.DagsterInstance, manager: ParquetIOManager
+) -> None:
+    loaded: dict[int, Any] = {}
+    assets = [lake_events, *(consumer(number, kind, loaded) for number, kind in enumerate(KINDS))]
+    run(instance, manager, assets, *assets, wanted=days(2))
+    expected = events({day: int(day[-2:]) for day in days(2)})
+    assert len(loaded) == len(KINDS)
+    for kind, got in zip(KINDS, (loaded[number] for number in range(len(KINDS))), strict=True):
+        if kind == list[str]:
+            assert got == manager.files(("lake", "events"), days(2))
+            continue
+        assert isinstance(got, LakeFiles if kind is Any else kind)
+        if kind is pd.DataFrame:
+            pd.testing.assert_frame_equal(got, expected.to_pandas())
+        else:
+            assert as_table(got).equals(expected)
+
+
+def test_an_annotation_that_cannot_be_is_refused_with_those_that_can(
+    instance: dg.DagsterInstance, local_store: LocalStore
+) -> None:
+    manager = ParquetIOManager(local_store, [EVENTS])
+    assets = [lake_events, consumer(0, dict, {})]
+    told = failure(run(instance, manager, assets, *assets, wanted=days(1), raise_on_error=False))
+    assert "input lake: cannot load a table as" in told
+    assert "annotate it as LakeFiles, list[str], pyarrow.dataset.Dataset" in told
 
 
 def refused(manager: ParquetIOManager, instance: dg.DagsterInstance, output: Any) -> str:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from cai_assets.domain.lake import to_lake
 from cai_assets.domain.pseudonyms import pseudonym, pseudonymise
+from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.failures import PermanentError
 from cai_assets.schemas import lake
 from cai_assets.schemas.base import TIMESTAMP
@@ -18,7 +19,7 @@ from cai_assets.schemas.base import TIMESTAMP
 KEY = SecretStr("secret")
 
 
-def _rows(table: Any, *values: dict[str, Any]) -> pa.Table:
+def _rows(table: Any, *values: dict[str, Any]) -> pa.RecordBatch:
     schema = pa.schema([field.with_nullable(True) for field in table.arrow_schema])
     filled = {
         pa.string(): "x",
@@ -27,7 +28,7 @@ def _rows(table: Any, *values: dict[str, Any]) -> pa.Table:
         TIMESTAMP: 0,
     }
     first = {field.name: None if field.nullable else filled[field.type] for field in table.arrow_schema}
-    return pa.Table.from_pylist([{**first, **row} for row in values], schema=schema)
+    return pa.RecordBatch.from_pylist([{**first, **row} for row in values], schema=schema)
 
 
 @given(st.lists(st.none() | st.text(st.characters(codec="utf-8"))), st.binary(min_size=1))
@@ -64,16 +65,45 @@ def test_order_and_schema_are_the_declared_ones_whatever_came() -> None:
         for key in "ab"
         for seq in (0, 1, 2)
     ]
-    rows = _rows(lake.MESSAGES, *values)
-    shuffled = _rows(lake.MESSAGES, *random.Random(1).sample(values, len(values)))
-    assert to_lake(lake.MESSAGES, rows, KEY).equals(to_lake(lake.MESSAGES, shuffled, KEY))
-    made = to_lake(lake.MESSAGES, shuffled.select(shuffled.column_names[::-1]), KEY)
+    rows, shuffled = (
+        to_lake(lake.MESSAGES, _rows(lake.MESSAGES, *some), KEY)
+        for some in (values, random.Random(1).sample(values, len(values)))
+    )
+    made, again = (_sorted(lake.MESSAGES, [one]) for one in (rows, shuffled))
+    assert made.equals(again)
     assert made.schema.equals(lake.MESSAGES.arrow_schema)
-    found = [(row["partition"], row["conversation_id"]) for row in made.to_pylist()]
-    assert found == sorted(found)
+    found = [(row["partition"], row["conversation_id"], row["seq"] or 9) for row in made.to_pylist()]
+    assert found == sorted(found), "nulls come last"
+    reversed_columns = _rows(lake.MESSAGES, *values).select(lake.MESSAGES.arrow_schema.names[::-1])
+    assert to_lake(lake.MESSAGES, reversed_columns, KEY).equals(rows)
     for table in lake.TABLES:
         empty = to_lake(table, _rows(table), KEY)
         assert (empty.num_rows, empty.schema) == (0, table.arrow_schema)
+
+
+def _sorted(table: Any, batches: list[pa.RecordBatch], **options: Any) -> pa.Table:
+    reader = pa.RecordBatchReader.from_batches(table.arrow_schema, batches)
+    return DuckDBEngine(**options).sort(reader, table).read_all()
+
+
+def test_the_order_of_any_texts_and_nulls_is_arrows_own() -> None:
+    """Byte by byte, whatever the language; with so little memory that the rows wait on disk."""
+    source = random.Random(3)
+    alphabet = "aäAZzßéあ漢🙂\x00 ~"
+    values = [
+        {
+            "partition": f"2024-05-{source.randint(1, 3):02}",
+            "conversation_id": "".join(source.choices(alphabet, k=source.randint(0, 3))),
+            "message_id": f"{n:06}",
+            "seq": source.choice([None, 1, 2]),
+            "text": "".join(source.choices(alphabet, k=400)),
+        }
+        for n in range(20_000)
+    ]
+    batch = _rows(lake.MESSAGES, *values).cast(lake.MESSAGES.arrow_schema)
+    found = _sorted(lake.MESSAGES, [batch], memory_limit="24MB", threads=1)
+    order = [(name, "ascending") for name in ("partition", *lake.MESSAGES.key)]
+    assert found.equals(pa.Table.from_batches([batch]).sort_by(order))
 
 
 def test_missing_key_is_named_with_how_to_make_one() -> None:

@@ -1,0 +1,109 @@
+"""`cai compact`: merged files, a short log, and nothing in the lake that no longer counts."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, kept_things
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cai_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """What was done to one table.
+
+    Attributes:
+        table: its name, as "lake/messages".
+        merged_from: files of the partitions that were merged, before.
+        merged_to: their files now.
+        vacuumed: files that were removed.
+        files: files that count now.
+        bytes: their size.
+    """
+
+    table: str
+    merged_from: int
+    merged_to: int
+    vacuumed: int
+    files: int
+    bytes: int
+
+
+@click.command(
+    short_help="Merge files, shorten logs, remove what no longer counts.",
+    epilog="""\b
+Examples:
+  cai compact
+  cai compact lake/messages facts/fct_wait
+  cai compact --json | jq 'map(.vacuumed) | add'
+
+Run it daily, from cron or as Dagster's job lake_upkeep. It may run beside everything else.
+""",
+)
+@click.argument("tables", nargs=-1)
+@data_option
+@json_option
+def compact(tables: tuple[str, ...], data: Path | None, as_json: bool) -> None:
+    """Keep the lake's tables (all, or those named as facts/fct_wait) small and quick to open.
+
+    Partitions that lie in more files than PARQUET_* ask for are merged, the log gets a checkpoint, and files
+    that were replaced, or never committed, more than LAKE_RETENTION_HOURS ago are removed. Needs no server.
+    """
+    with kept_things(data) as (_, settings):
+        done = tidy(settings, tables)
+        if as_json:
+            listed = [asdict(one) for one in done]
+            click.echo(json.dumps(listed, indent=JSON_INDENT, ensure_ascii=False))
+        else:
+            _print(done, settings, console())
+
+
+def tidy(settings: "Settings", names: tuple[str, ...] = ()) -> Iterator[Tidied]:
+    """Tidy tables (all that there are if none is named) and the store's own leftovers, one after the other.
+
+    Raises:
+        click.UsageError: there is no such table.
+        PermanentError, TransientError: the store refuses or is away.
+    """
+    from datetime import timedelta
+
+    from cai_assets.commands.lake_tables import lake_tables
+    from cai_assets.resources.upkeep import tidy_all
+
+    for table, done in tidy_all(lake_tables(settings, names), timedelta(hours=settings.lake_retention_hours)):
+        yield Tidied(
+            table="/".join(table.table.path),
+            merged_from=done.merged.files_before,
+            merged_to=done.merged.files_after,
+            vacuumed=len(done.vacuumed),
+            files=done.files,
+            bytes=done.bytes,
+        )
+
+
+def _print(done: Iterator[Tidied], settings: "Settings", out: "Console") -> None:
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column("table", no_wrap=True)
+    for heading in ("merged", "removed", "files", "MiB"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    removed = 0
+    for one in done:
+        removed += one.vacuumed
+        merged = f"{one.merged_from:,} → {one.merged_to:,}" if one.merged_from else ""
+        gone = f"{one.vacuumed:,}" if one.vacuumed else ""
+        grid.add_row(one.table, merged, gone, f"{one.files:,}", f"{one.bytes / 2**20:,.1f}")
+    out.print(grid)
+    out.print(
+        f"{removed:,} files removed that had not counted for {settings.lake_retention_hours} hours "
+        "(LAKE_RETENTION_HOURS)."
+    )

@@ -1,0 +1,39 @@
+"""Tables of the lake by the names people type, for the commands that look after them. No output here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from cai_assets.resources.object_store import ObjectStore
+from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.storage import LakeTable
+from cai_assets.schemas.tables import TABLES
+from cai_assets.settings import Settings
+
+
+def lake_table(settings: Settings, name: str) -> LakeTable:
+    """The table that `layer/name` or `layer.name` names.
+
+    Raises:
+        click.UsageError: no table is declared under it; the message names those that are alike.
+    """
+    path = tuple(name.replace(".", "/").split("/"))
+    declared = next((table for key, table in TABLES.items() if key == path), None)
+    if declared is None:
+        known = ["/".join(key) for key in TABLES]
+        alike = [one for one in known if path[-1] and path[-1] in one] or known
+        raise click.UsageError(f"there is no table {name!r}; there are {', '.join(alike)}")
+    return LakeTable(ObjectStore.from_settings(settings), declared, ParquetSpec.from_settings(settings))
+
+
+def lake_tables(settings: Settings, names: Sequence[str]) -> list[LakeTable]:
+    """The tables of these names; all where none is named."""
+    return [lake_table(settings, name) for name in names or ["/".join(path) for path in TABLES]]
+
+
+def shown(value: Any) -> str:
+    """A number as people read it; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{float(value):,.6g}"

@@ -1,0 +1,102 @@
+"""Plain Parquet copies of tables, for tools that know neither Delta nor this platform: `reports/marts/...`.
+
+A table by months is a hive folder a month (`month=2024-05/part-00000.parquet`), one without partitions a
+folder with a file. The month stands in the folder's name alone, as such tools expect; what a row means does
+not depend on it, as each has its date. Files are replaced one by one, each whole; there is no transaction.
+"""
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cai_assets.resources.arrow import batches_of
+from cai_assets.resources.lake_files import LakeFiles
+from cai_assets.resources.parquet_writer import (
+    WHOLE,
+    ParquetSpec,
+    WrittenFile,
+    digest_of,
+    write_empty_part,
+    write_parts,
+)
+from cai_assets.schemas.base import Table
+
+FOLDER = ("reports", "marts")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What copying a table did.
+
+    Attributes:
+        address: folder of the copy: an absolute path or an s3:// address.
+        rows: rows in it.
+        written: files that are new or differ.
+        unchanged: files that were the same already.
+        removed: files of months that are gone, or of tables that became smaller.
+    """
+
+    address: str
+    rows: int
+    written: int
+    unchanged: int
+    removed: int
+
+
+def copy_plainly(source: LakeFiles, spec: ParquetSpec) -> Copied:
+    """Make the plain copy of a table equal to it.
+
+    Args:
+        source: all files of a table that is partitioned by month or not at all.
+        spec: how files are written.
+
+    Raises:
+        PermanentError, TransientError: the store refuses or is away; the copy then holds some files of
+            either state, each of them whole.
+    """
+    store, declared = source.store, source.table
+    place = (FOLDER[0], f"{FOLDER[1]}/{declared.name}")
+    there = {file.path: file.size for file in store.list_files(*place)}
+    columns = [column for column in declared.columns if column.name != declared.partition_by]
+    key = tuple(name for name in declared.key if name != declared.partition_by)
+    plain = replace(declared, columns=tuple(columns), key=key, partition_by=None)
+    kept: set[str] = set()
+    sent: list[str] = []
+    for partition in source.parts or ([] if declared.partition_by else [WHOLE]):
+        folder = f"{declared.partition_by}={partition}/" if partition else ""
+        with store.spool() as spool:
+            for index, file in enumerate(_written(source.narrowed([partition]), plain, spec, spool)):
+                path = f"{folder}part-{index:05}.parquet"
+                kept.add(path)
+                if there.get(path) != file.size or _stored_digest(source, path) != file.digest:
+                    store.publish(file.path, *place, path)
+                    sent.append(path)
+    if sent:
+        store.settle(*place, sent)
+    gone = sorted(path for path in there.keys() - kept if path.endswith(".parquet"))
+    for path in gone:
+        store.delete(*place, path)
+    return Copied(
+        address=store.location(*place),
+        rows=sum(source.rows.values()),
+        written=len(sent),
+        unchanged=len(kept) - len(sent),
+        removed=len(gone),
+    )
+
+
+def _written(source: LakeFiles, plain: Table, spec: ParquetSpec, spool: Path) -> list[WrittenFile]:
+    scanner = source.dataset().scanner(
+        columns=plain.arrow_schema.names,
+        batch_size=spec.batch_rows,
+        batch_readahead=1,
+        fragment_readahead=1,
+        use_threads=False,
+    )
+    parts = list(write_parts(batches_of(scanner.to_reader(), spec.batch_rows), plain, spec, spool))
+    return [file for part in parts or [write_empty_part(plain, spec, spool, WHOLE)] for file in part.files]
+
+
+def _stored_digest(source: LakeFiles, path: str) -> str:
+    place = (FOLDER[0], f"{FOLDER[1]}/{source.table.name}")
+    return digest_of(io.BytesIO(source.store.read(*place, path) or b""))
