@@ -28,7 +28,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,13 +169,13 @@ def fetch_bare(measured: Measured, token: str, pace: float, threads: int) -> flo
     return time.perf_counter() - started
 
 
-def insert_bare(uri: str, database: str, batch_size: int) -> float:
-    """Seconds to insert the same documents, with the same indexes; the best of one and two writers."""
-    with MongoClient(uri) as client:
-        source = client[database]
-        documents = {name: list(source[name].find()) for name in TABLES}
+def insert_bare(source: str, database: str, target: str, batch_size: int) -> float:
+    """Seconds to insert the same documents, with the same indexes; the better of one and two writers."""
+    with MongoClient(source) as client:
+        documents = {name: list(client[database][name].find()) for name in TABLES}
+    with MongoClient(target) as client:
         transactions = "setName" in client.admin.command("hello")
-        return min(_insert(client, documents, batch_size, writers, transactions) for writers in (1, 2, 1))
+        return min(_insert(client, documents, batch_size, writers, transactions) for writers in (1, 2))
 
 
 def _insert(
@@ -245,14 +245,20 @@ def read_arrow(uri: str, database: str, days: Sequence[str], chunk_rows: int) ->
 
 
 @contextmanager
+def mongo(folder: Path) -> Iterator[str]:
+    """Address of the MongoDB of MONGODB_URI, else of a new embedded server."""
+    if given := os.environ.get("MONGODB_URI"):
+        yield given
+        return
+    with SecantusProcess(folder) as server:
+        yield server.uri
+
+
+@contextmanager
 def servers(folder: Path, data: Path) -> Iterator[tuple[SandboxProcess, str]]:
     """A NocoDB over the data, and the address of a MongoDB."""
-    given = os.environ.get("MONGODB_URI")
-    with (
-        SandboxProcess.start(data) as sandbox,
-        nullcontext() if given else SecantusProcess(folder / "mongo") as mongo,
-    ):
-        yield sandbox, given or mongo.uri  # type: ignore[union-attr]
+    with SandboxProcess.start(data) as sandbox, mongo(folder / "mongo") as uri:
+        yield sandbox, uri
 
 
 def environment_of(
@@ -279,8 +285,10 @@ def speed(rows: int, per_day: int, pace: float, out: Console) -> list[str]:
         with servers(folder, folder / "data") as (sandbox, uri):
             measured = measure(environment_of(sandbox, uri, folder, pace, "measured"), days, folder)
             fetched = fetch_bare(measured, sandbox.environment()["NOCODB_API_TOKEN"], pace, threads=8)
-            inserted = insert_bare(uri, "measured", batch_size=1000)
             arrow_bare, arrow_ours = read_arrow(uri, "measured", days, chunk_rows=10_000)
+            # A server of its own: the embedded one slows down as its cache of 256 MB fills.
+            with mongo(folder / "bare") as empty:
+                inserted = insert_bare(uri, "measured", empty, batch_size=1000)
     total = measured.rows
     slower = max(fetched, inserted)
     share = slower / measured.seconds
