@@ -384,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     results = []
-    with tempfile.TemporaryDirectory(prefix="cai-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cai-lake-benchmark-") as folder:
         for name in options.names or BENCHES:
             for result in BENCHES[name](Path(folder), options.rounds):
                 results.append(result)
