@@ -234,12 +234,12 @@ def bench_read(folder: Path, rounds: int) -> Iterator[Result]:
     store = LocalStore(folder / "read", workers=2)
     table = LakeTable(store, lake.MESSAGES)
     table.replace(wanted, pa.Table.from_batches([messages(50_000, day) for day in wanted]))
-    half = wanted[10:40]
-    files = table.files(half)
+    most = wanted[5:55]
+    files = table.files(most)
     engine = DuckDBEngine(threads=2)
 
     def ours() -> object:
-        return engine.query(QUERY.format("lake.messages"), {lake.MESSAGES.path: table.select(half).files})
+        return engine.query(QUERY.format("lake.messages"), {lake.MESSAGES.path: table.select(most).files})
 
     def peer() -> object:
         with duckdb.connect(config={"threads": 2}) as connection:
@@ -247,7 +247,7 @@ def bench_read(folder: Path, rounds: int) -> Iterator[Result]:
                 QUERY.format("read_parquet($files)"), {"files": files}
             ).to_arrow_table()  # fmt: skip
 
-    yield at_most("read 30 of 60 days, 1,500,000 messages", 1.1, in_turn(3 * rounds, ours, peer))
+    yield at_most("read 50 of 60 days, 2,500,000 messages", 1.1, in_turn(3 * rounds, ours, peer))
 
 
 def bench_commit(folder: Path, rounds: int) -> Iterator[Result]:
@@ -384,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     results = []
-    with tempfile.TemporaryDirectory(prefix="cai-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cai-lake-benchmark-") as folder:
         for name in options.names or BENCHES:
             for result in BENCHES[name](Path(folder), options.rounds):
                 results.append(result)

@@ -169,9 +169,9 @@ class DuckDBEngine:
             raise EngineError(f"DuckDB refuses its configuration {config}: {error}") from error
         try:
             connection.execute("set TimeZone = 'UTC'")
-            connection.execute(
-                "set enable_progress_bar = false"
-            )  # it would go into Dask's and Dagster's logs
+            connection.execute("set enable_progress_bar = false")  # it would be drawn into logs
+            # A view reads the files' footers when it is made and again when it is used; they never change.
+            connection.execute("set parquet_metadata_cache = true")
             if self._prepare:
                 self._prepare(connection)
             connection.execute("set lock_configuration = true")
