@@ -31,18 +31,17 @@ MEMORY_LIMIT = "512MB"
 CHUNK_ROWS = 10_000
 PAGE_ROWS = 1000
 
-_SOURCE_ROWS = pa.schema(
-    [
-        ("table_name", pa.string()),
-        ("id", pa.int64()),
-        ("conversation_id", pa.string()),
-        ("day", pa.string()),
-        ("updated_us", pa.int64()),
-    ]
-)
 _KNOWN_ROWS = pa.schema(
     [("table_name", pa.string()), ("id", pa.int64()), ("day", pa.string()), ("updated_us", pa.int64())]
 )
+_SCHEMAS = {
+    "source_rows": _KNOWN_ROWS.append(pa.field("conversation_id", pa.string())),
+    "known_rows": _KNOWN_ROWS,
+}
+_TABLES = """
+    create table known_rows (table_name text, id bigint, day text, updated_us bigint);
+    create table source_rows (table_name text, id bigint, day text, updated_us bigint, conversation_id text)
+"""
 _HOMELESS = """
     select id from source_rows
     where table_name = $1 and (
@@ -92,14 +91,13 @@ def sweep(source: Source, store: MongoStore, zone: ZoneInfo, *, contents: bool =
     with tempfile.TemporaryDirectory(prefix="cai-sweep-") as folder:
         config = {"temp_directory": folder, "memory_limit": MEMORY_LIMIT}
         with duckdb.connect(":memory:", config=config) as database:
+            database.execute(_TABLES)
             for table in TABLES:
                 rows = _scanned(source, table, comparison, looked) if contents else _numbers(source, table)
                 described = (_described(table, row, zone) for row in rows)
-                swept.source_rows[table.name] = _fill(database, "source_rows", _SOURCE_ROWS, described)
+                swept.source_rows[table.name] = _fill(database, "source_rows", described)
             for table in TABLES:
-                swept.known_rows[table.name] = _fill(
-                    database, "known_rows", _KNOWN_ROWS, _known(store, table)
-                )
+                swept.known_rows[table.name] = _fill(database, "known_rows", _known(store, table))
             query = files("cai_assets.resources").joinpath("sweep.sql").read_text(encoding="utf-8")
             for day, new, edited, moved, deleted, version in database.execute(query).fetchall():
                 counts = {"new": new, "edited": edited, "moved": moved, "deleted": deleted}
@@ -133,7 +131,7 @@ def _scanned(
 def _described(table: SourceTable, row: SourceRow, zone: ZoneInfo) -> tuple[Any, ...]:
     day = start_day(row.values, zone) if table is CONVERSATIONS else None
     owner = conversation_of(row.values)
-    return (table.name, row.id, None if owner is None else marked(owner), day, written_us(row))
+    return (table.name, row.id, day, written_us(row), None if owner is None else marked(owner))
 
 
 def _known(store: MongoStore, table: SourceTable) -> Iterator[tuple[Any, ...]]:
@@ -147,20 +145,16 @@ def _known(store: MongoStore, table: SourceTable) -> Iterator[tuple[Any, ...]]:
         raise store.explain(error) from error
 
 
-def _fill(
-    database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, rows: Iterable[tuple[Any, ...]]
-) -> int:
-    """Append rows to a table, made if it is not there; how many they were."""
-    database.register("chunk", schema.empty_table())
-    database.execute(f"create table if not exists {name} as from chunk")
+def _fill(database: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    """Append rows to one of the tables; how many they were."""
+    schema = _SCHEMAS[name]
     iterator = iter(rows)
     count = 0
     while some := list(islice(iterator, CHUNK_ROWS)):
-        columns = dict(zip(schema.names, zip(*some, strict=True), strict=True))
-        database.register("chunk", pa.table({k: list(v) for k, v in columns.items()}, schema=schema))
+        columns = dict(zip(schema.names, map(list, zip(*some, strict=True)), strict=True))
+        database.register("chunk", pa.table(columns, schema=schema))
         database.execute(f"insert into {name} from chunk")
         count += len(some)
-    database.unregister("chunk")
     return count
 
 

@@ -272,8 +272,8 @@ def test_documents_end_equal_to_the_source_whatever_happened(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("first", range(1000, 2000, BLOCK))
-def test_documents_end_equal_to_the_source_in_a_thousand_histories_more(
+@pytest.mark.parametrize("first", range(1000, 1500, BLOCK))
+def test_documents_end_equal_to_the_source_in_five_hundred_histories_more(
     first: int, sandbox: SandboxProcess, databases: Databases
 ) -> None:
     live_through_block(first, sandbox, databases)
