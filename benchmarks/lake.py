@@ -286,7 +286,7 @@ def bench_dask(folder: Path, rounds: int) -> Iterator[Result]:
 
     wanted = days(60)
     store = LocalStore(folder / "dask", workers=2)
-    data = pa.Table.from_batches([messages(5_000, day) for day in wanted])
+    data = pa.Table.from_batches([messages(20_000, day) for day in wanted])
     LakeTable(store, lake.MESSAGES).replace(wanted, data)
     LakeTable(store, lake.CONVERSATIONS).replace(wanted, conversations(data))
     del data
