@@ -5,16 +5,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cai_assets import automation
 from cai_assets.resources.changes import Cursor
 from cai_assets.resources.dirty_days import DirtyDays
 from cai_assets.sandbox.process import SandboxProcess
+from cai_assets.schemas.tables import TABLES
 from cai_assets_tests.fixtures.platform import LEDGER, RANGE_END, RANGE_START, Platform, PlatformFactory
 from cai_assets_tests.fixtures.sandbox import write_small_folder
 from cai_assets_tests.following import Following
-from cai_assets_tests.histories import START, Writer
+from cai_assets_tests.histories import DOINGS, START, Writer
 
 UNTIL_DOCUMENTS = "key:raw/* or key:documents/*"
 FIRST, SECOND, THIRD, FOURTH, FIFTH = ((START + timedelta(days=n)).date().isoformat() for n in range(5))
@@ -271,38 +275,44 @@ def test_days_before_the_first_partition_and_after_today_are_never_asked_for(
     assert following.dirty() == {tomorrow: {"new": 1}}, "it waits for its day"
 
 
-def follow_a_history(seed: int, make_platform: PlatformFactory, sandbox: SandboxProcess) -> None:
-    dice = random.Random(seed)
-    writer = Writer.to(sandbox, dice)
+MARTS = {path for path in TABLES if path[0] == "marts"}
+
+
+def follow(doings: list[str], seed: int, make_platform: PlatformFactory, sandbox: SandboxProcess) -> None:
+    writer = Writer.to(sandbox, random.Random(seed))
     writer.clear()
     writer.fill(conversations=6, messages=25)
     incremental = Following(fast(make_platform, sandbox))
     incremental.until_quiet()
-    done = []
-    for _ in range(dice.randrange(1, 3)):
-        done += [writer.act() for _ in range(dice.randrange(1, 6))]
-        incremental.tick()
+    for number, doing in enumerate(doings):
+        writer.act(doing)
+        if number == len(doings) // 2:
+            incremental.tick()
     incremental.run(dg.RunRequest(job_name="sweep_source"))
     incremental.until_quiet()
     rebuilt = Following(fast(make_platform, sandbox))
     rebuilt.until_quiet()
     ours, theirs = (one.platform.values(but=LEDGER | MARTS) for one in (incremental, rebuilt))
-    assert ours == theirs, f"history {seed}: {done}"
+    assert ours == theirs
 
 
-MARTS = {("marts", name) for name in ("volume", "response", "resolution", "containment", "language", "user")}
+some_doings = st.lists(st.sampled_from(sorted(set(DOINGS))), min_size=3, max_size=10)
+patient = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.function_scoped_fixture]}
 
 
-@pytest.mark.parametrize("seed", range(1))
+@given(doings=some_doings, seed=st.integers(0, 99))
+@hypothesis.settings(max_examples=1, **patient)
 def test_facts_after_changes_equal_a_rebuild(
-    seed: int, make_platform: PlatformFactory, sandbox: SandboxProcess
+    doings: list[str], seed: int, make_platform: PlatformFactory, sandbox: SandboxProcess
 ) -> None:
-    follow_a_history(seed, make_platform, sandbox)
+    follow(doings, seed, make_platform, sandbox)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(100, 115))
-def test_facts_after_changes_equal_a_rebuild_in_fifteen_histories_more(
-    seed: int, make_platform: PlatformFactory, sandbox: SandboxProcess
+@pytest.mark.timeout(3600)
+@given(doings=some_doings, seed=st.integers(0, 99))
+@hypothesis.settings(max_examples=20, **patient)
+def test_facts_after_changes_equal_a_rebuild_in_twenty_histories(
+    doings: list[str], seed: int, make_platform: PlatformFactory, sandbox: SandboxProcess
 ) -> None:
-    follow_a_history(seed, make_platform, sandbox)
+    follow(doings, seed, make_platform, sandbox)

@@ -10,7 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pymongo import MongoClient
 
 from cai_assets.domain.changes import Found, requests_for
@@ -27,7 +30,7 @@ from cai_assets.resources.sweep import sweep
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets.schemas import raw
 from cai_assets_tests.fixtures.sources import nocodb_settings
-from cai_assets_tests.histories import Writer, canonical, expected, stored
+from cai_assets_tests.histories import DOINGS, KEEPING, Writer, canonical, expected, stored
 
 ZONE = ZoneInfo("Europe/Berlin")
 STAMPS = {"ingested_at", "changed_at", "run_id", "revision"}
@@ -233,7 +236,7 @@ def live_through(seed: int, way: Way, sandbox: SandboxProcess, databases: Databa
         sandbox.faults(*(one for one in rules if way.deletions or one["kind"] != "delete_rows"), seed=seed)
         done = []
         for _ in range(dice.randrange(1, 12)):
-            done.append(writer.act(deletions=way.deletions))
+            done.append(writer.act(dice.choice(DOINGS if way.deletions else KEEPING)))
             if dice.random() < 0.5:
                 loop.tick()
         sandbox.faults()
@@ -253,6 +256,33 @@ def live_through(seed: int, way: Way, sandbox: SandboxProcess, databases: Databa
         assert (loop.marks.all(), loop.refreshed) == ([], before), (
             f"{told}: asked for although nothing changed"
         )
+    databases.drop()
+
+
+@given(doings=st.lists(st.sampled_from(sorted(set(DOINGS))), min_size=1, max_size=8), seed=st.integers(0, 99))
+@hypothesis.settings(
+    max_examples=15, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_documents_that_followed_equal_a_rebuild(
+    doings: list[str], seed: int, sandbox: SandboxProcess, databases: Databases
+) -> None:
+    dice = random.Random(seed)
+    sandbox.faults()
+    writer = Writer.to(sandbox, dice)
+    writer.clear()
+    writer.fill(conversations=4, messages=10)
+    settings = nocodb_settings(sandbox, nocodb_max_requests_per_second=10_000)
+    with closing(NocoDBSource(settings)) as source:
+        loop = Loop(source, databases.new(), Way(), dice)
+        loop.until_quiet()
+        for doing in doings:
+            writer.act(doing)
+            if dice.random() < 0.5:
+                loop.tick()
+        loop.until_quiet()
+        rebuilt = Loop(source, databases.new(), Way(), dice)
+        rebuilt.until_quiet()
+        assert differing(documents(loop.store), documents(rebuilt.store)) == []
     databases.drop()
 
 
