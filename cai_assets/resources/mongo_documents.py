@@ -5,9 +5,11 @@ runs may replace different days at once: every document has a `revision`, a chan
 revision it was decided on, and what did not match is read and decided again.
 """
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -88,16 +90,31 @@ def replace_partitions(
     # MongoDB keeps milliseconds; cut here, so that what is compared later is what was stored.
     now = now.astimezone(UTC).replace(microsecond=now.microsecond // 1000 * 1000)
     result = Replacement()
-    try:
-        for part in _ahead(batch.parts(), store.workers > 1):
-            replacing = _Replacing(store, batch.table, part, _Stamps(run_id, now))
-            result.partitions[part.partition] = replacing.run()
-            for day, count in replacing.elsewhere.items():
-                if day not in batch.partitions:
-                    result.elsewhere[day] += count
-    except PyMongoError as error:
-        raise store.explain(error) from error
+    with _young_garbage_alone():
+        try:
+            for part in _ahead(batch.parts(), store.workers > 1):
+                replacing = _Replacing(store, batch.table, part, _Stamps(run_id, now))
+                result.partitions[part.partition] = replacing.run()
+                for day, count in replacing.elsewhere.items():
+                    if day not in batch.partitions:
+                        result.elsewhere[day] += count
+        except PyMongoError as error:
+            raise store.explain(error) from error
     return result
+
+
+@contextmanager
+def _young_garbage_alone() -> Iterator[None]:
+    """Let the garbage collector pass over what is there already.
+
+    Millions of dictionaries come and go here, each of whose generations has it look through all modules and
+    all of Dagster's objects again: a fifth of the time (measured, 100,000 messages: 6.2 s, and 5.1 s so).
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _ahead(parts: Iterator[PartitionDocuments], concurrent: bool) -> Iterator[PartitionDocuments]:
