@@ -174,7 +174,7 @@ class Claims:
         self._write(
             [
                 UpdateOne({"_id": _HOLDER + self._me}, {"$set": born}, upsert=True),
-                DeleteMany({"_id": {"$gte": _HOLDER, "$lt": _HOLDER + "~"}, **long_ago}),
+                DeleteMany(long_ago),
             ]
         )
         self._thread = threading.Thread(target=self._beat, name="dify-claims", daemon=True)

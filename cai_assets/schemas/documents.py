@@ -176,6 +176,8 @@ _LLM_CALLS = Collection(
 _LLM_CLAIMS = Collection(
     name="llm_claims",
     description="Who asks Dify for what now: claims by purpose and key, and their holders.",
+    # Holders alone have a birth, by which those that are long gone are found.
+    indexes=(Index(("born_at",), sparse=True),),
 )
 
 _QUARANTINE = Collection(

@@ -159,7 +159,7 @@ def through_all_layers(source: Source, store: MongoStore, lake: LocalStore) -> d
         files = tables[name].select([DAY])
         kept[name] = files.to_table().to_pylist()
         live = (lambda day: store.live_ids("conversations", day)) if name == "messages" else None
-        batch = DocumentBatch(name, (DAY,), lambda day, files=files: files.of(day).to_table(), live)  # type: ignore[misc, arg-type]
+        batch = DocumentBatch(name, (DAY,), lambda day, files=files: files.narrowed([day]).to_table(), live)  # type: ignore[misc, arg-type]
         store.replace_partitions(batch, run_id="r", now=NOW)
     return kept
 
