@@ -15,7 +15,7 @@ from cai_assets.assets.common import DAYS_PER_RUN
 from cai_assets.domain.changes import Found, requests_for
 from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
-from cai_assets.partitions import DAILY, days_between
+from cai_assets.partitions import DAILY, RANGE_END, RANGE_START, days_between
 from cai_assets.resources.changes import Cursor, Looked, first_cursor, poll
 from cai_assets.resources.dirty_days import DirtyDays, utc_now
 from cai_assets.resources.mongo import MongoStore
@@ -23,7 +23,6 @@ from cai_assets.resources.source import Source
 from cai_assets.resources.sweep import Swept, sweep
 from cai_assets.settings import Settings, load_settings
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
 
 # A tick is ended after 60 s by Dagster's code server, without saving its cursor; what is under way when the

@@ -5,7 +5,18 @@ import dagster as dg
 from cai_assets.domain.days import contiguous_ranges, day_bounds, day_of, days_between
 from cai_assets.settings import load_settings
 
-__all__ = ["DAILY", "contiguous_ranges", "day_bounds", "day_of", "days_between"]
+__all__ = [
+    "DAILY",
+    "RANGE_END",
+    "RANGE_START",
+    "contiguous_ranges",
+    "day_bounds",
+    "day_of",
+    "days_between",
+]
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+"""Tags of a run that name its first and its last day."""
 
 # The start is a setting read once and never a moving date: a moving one renumbers partitions and breaks
 # backfills. `end_offset=1` makes today a partition too, so that the current day can be refreshed.

@@ -26,11 +26,10 @@ from rich.progress import (
 )
 
 from cai_assets.commands.quick_records import quick_records
-from cai_assets.partitions import DAILY, day_bounds, day_of
+from cai_assets.partitions import DAILY, RANGE_END, RANGE_START, day_bounds, day_of
 from cai_assets.resources.source import open_source
 from cai_assets.settings import Settings
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PARTITION_ROWS, TABLE_ROWS = "dagster/partition_row_count", "dagster/row_count"
 
 
