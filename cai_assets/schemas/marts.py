@@ -14,9 +14,10 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 import pyarrow as pa
 
 from cai_assets.schemas.base import MONEY, Column, Table
-from cai_assets.schemas.facts import COUNT, DATE, OUTCOMES, TEXT, count, seconds
+from cai_assets.schemas.columns import COUNT, DATE, TEXT, count, seconds
+from cai_assets.schemas.facts import OUTCOMES
+from cai_assets.schemas.times import CLOCKS
 
-CLOCKS = ("first", "first_human", "after_handoff", "reply")
 SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
 
 _MONTH = Column("month", TEXT, "Month of report_date, as `YYYY-MM`.")
