@@ -7,7 +7,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test test-nocodb lint format soak requirements requirements-check clean
+.PHONY: help demo up test test-nocodb lint format docs soak requirements requirements-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,6 +53,9 @@ format: $(VENV)/.dev  ## Format Python and SQL
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/sqlfluff fix --quiet dbt_like_sql cai_assets/resources
+
+docs: $(VENV)/.dev  ## Write docs/metrics.md and docs/data_dictionary.md from the declarations
+	$(BIN)/python docs/write.py
 
 # Without index addresses and hashes: which index a machine uses is that machine's business.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
