@@ -13,10 +13,11 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 """
 
 from cai_assets.schemas.base import Column, Table
-from cai_assets.schemas.facts import DATE, OUTCOMES, TEXT
+from cai_assets.schemas.columns import DATE, TEXT
+from cai_assets.schemas.facts import OUTCOMES
 from cai_assets.schemas.metrics import measure
+from cai_assets.schemas.times import CLOCKS
 
-CLOCKS = ("first", "first_human", "after_handoff", "reply")
 SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
 
 _MONTH = Column("month", TEXT, "Month of report_date, as `YYYY-MM`.")
