@@ -26,7 +26,15 @@ from rich.progress import (
 )
 
 from cai_assets.commands.quick_records import quick_records
-from cai_assets.partitions import DAILY, RANGE_END, RANGE_START, day_bounds, day_of
+from cai_assets.partitions import (
+    DAILY,
+    RANGE_END,
+    RANGE_START,
+    contiguous_ranges,
+    day_bounds,
+    day_of,
+    days_between,
+)
 from cai_assets.resources.source import open_source
 from cai_assets.settings import Settings
 
@@ -290,7 +298,7 @@ def materialize_days(
     are left as they are.
 
     Args:
-        days: contiguous local days, in order.
+        days: local days, in order; those that are not contiguous take a run for each range.
         selection: as for `select_assets`.
         out: the terminal.
         days_per_run: most days of one run.
@@ -307,7 +315,10 @@ def materialize_days(
     graph = defs.resolve_asset_graph()
     daily = [key for key in assets if graph.get(key).is_partitioned]
     whole = [key for key in assets if key not in daily]
-    parts = [days[start : start + days_per_run] for start in range(0, len(days), days_per_run)]
+    ranges = [days_between(first, last) for first, last in contiguous_ranges(days)]
+    parts = [
+        one[start : start + days_per_run] for one in ranges for start in range(0, len(one), days_per_run)
+    ]
     if not daily or len(parts) == 1:
         jobs = [(days[0], days[-1], assets)]
     else:
