@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from cai_assets import automation
+from cai_assets.alerts import alerts
 from cai_assets.assets import analytics, enrichment, lake, raw, reports
 from cai_assets.assets import documents as document_assets
 from cai_assets.checks.conservation import build_conservation_checks
@@ -99,7 +100,7 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
         ],
         asset_checks=[*build_conservation_checks(), *build_sql_checks()],
         jobs=[*automation.JOBS, lake_upkeep],
-        sensors=automation.SENSORS,
+        sensors=[*automation.SENSORS, alerts],
         schedules=[*automation.SCHEDULES, UPKEEP_SCHEDULE],
         resources=dict(replaced),
         # One process: a run's thirty steps would else be thirty interpreter starts of 3 CPU seconds each, and
