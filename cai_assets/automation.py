@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from cai_assets.assets.common import DAYS_PER_RUN
 from cai_assets.assets.reports import SETTLED_AFTER
-from cai_assets.conditions import ALL_DAYS
+from cai_assets.conditions import ALL_DAYS, NEWEST_DAY
 from cai_assets.domain.changes import Found, requests_for
 from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
@@ -61,6 +61,20 @@ refresh_days = dg.define_asset_job(
         dg.AssetSelection.groups(*DAILY_LAYERS) | dg.AssetSelection.assets(["reports", "daily_report"])
     ),
     description="Some days anew, from the source to the facts and the day's report. Marts follow.",
+)
+
+look_for_newest_day = dg.define_asset_job(
+    "look_for_newest_day",
+    selection=dg.AssetSelection.checks(NEWEST_DAY),
+    description="Fails where the source has newer days than the lake.",
+)
+
+hourly_look = dg.ScheduleDefinition(
+    name="hourly_look",
+    job=look_for_newest_day,
+    cron_schedule="20 * * * *",  # one or two requests to the source
+    execution_timezone=load_settings().report_timezone,
+    description="Every hour: is the source's newest day in the lake?",
 )
 
 tables_follow = dg.AutomationConditionSensorDefinition(
@@ -270,6 +284,6 @@ def _observation(name: str, looked: Looked, marked: list[str]) -> dg.AssetObserv
     return dg.AssetObservation(["nocodb", name], metadata=metadata)
 
 
-JOBS = (refresh_days, sweep_source)
+JOBS = (refresh_days, sweep_source, look_for_newest_day)
 SENSORS = (nocodb_changes, tables_follow)
-SCHEDULES = (nightly_sweep, daily_safety)
+SCHEDULES = (nightly_sweep, daily_safety, hourly_look)

@@ -44,6 +44,9 @@ FOLLOWS = (
 run makes it any more. Other than `eager()`, old days count like the latest, days that were never made are not
 waited for, and a table does not follow inputs whose blocking check failed."""
 
+NEWEST_DAY = dg.AssetCheckKey(dg.AssetKey(["nocodb", "conversations"]), "newest_day_is_in_the_lake")
+"""The check that looks at the days of the data, not at when tables were made; see `checks.arrival`."""
+
 # `daily_safety` makes facts once a day: a day and two hours without any is late, two missed mornings have
 # failed. The window moves with the clock and knows no day, so the hours of summer time do not matter.
 FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))

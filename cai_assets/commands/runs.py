@@ -61,6 +61,7 @@ class Outcome:
         materialized: partitions written, by asset; 1 for a table without partitions.
         checks_passed: evaluations that passed.
         checks_failed: "asset: check" and its description, of those that did not.
+        checks_warned: the same of those that only warn.
         failures: steps that failed.
     """
 
@@ -71,6 +72,7 @@ class Outcome:
     materialized: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     checks_passed: int = 0
     checks_failed: list[str] = field(default_factory=list)
+    checks_warned: list[str] = field(default_factory=list)
     failures: list[StepFailure] = field(default_factory=list)
 
 
@@ -231,6 +233,10 @@ class _Display:
         name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
         where = f" on {evaluation.partition}" if evaluation.partition else ""
         text = f"{name}{where}" + (f" ({evaluation.description})" if evaluation.description else "")
+        if evaluation.severity == dg.AssetCheckSeverity.WARN:
+            self._outcome.checks_warned.append(text)
+            self._out.print(f"  [yellow]![/yellow] check {escape(text)}")
+            return
         self._outcome.checks_failed.append(text)
         self._out.print(f"  [red]✗[/red] check {escape(text)}")
 
@@ -268,10 +274,12 @@ def summary(outcomes: Iterable[Outcome], out: Console) -> bool:
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     passed = sum(outcome.checks_passed for outcome in outcomes)
     failed = [text for outcome in outcomes for text in outcome.checks_failed]
+    warned = sum(len(outcome.checks_warned) for outcome in outcomes)
     assets = {name for outcome in outcomes for name in outcome.materialized}
     seconds = sum(outcome.seconds for outcome in outcomes)
     good = not failures and not failed and all(outcome.success for outcome in outcomes)
-    checks = f"{passed} checks passed" + (f", [red]{len(failed)} failed[/red]" if failed else "")
+    checks = f"{passed} checks passed" + (f", [yellow]{warned} warn[/yellow]" if warned else "")
+    checks += f", [red]{len(failed)} failed[/red]" if failed else ""
     out.print(f"{len(assets)} assets in {seconds:.1f} s; {checks}.")
     if not good:
         names = ", ".join(dict.fromkeys(failure.step for failure in failures)) or "checks, listed above"
