@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from cai_assets.schemas import facts, lake, marts, raw
+from cai_assets.schemas import facts, lake, marts, raw, settings
 from cai_assets.schemas.base import Table
 
 TABLES: Mapping[tuple[str, str], Table] = {
-    table.path: table for module in (raw, lake, facts, marts) for table in module.TABLES
+    table.path: table for module in (raw, lake, settings, facts, marts) for table in module.TABLES
 }
 """Every Parquet table by `(layer, name)`."""

@@ -17,7 +17,11 @@ LAYERS = {
     "documents": {"conversations", "messages"},
     "enrichment": {"languages", "translations", "categories"},
     "lake": {"conversations", "messages", "translations", "categories", "llm_calls"},
-    "facts": {"stg_messages", "fct_conversation", "fct_wait", "fct_traffic", "fct_llm_call", "user_day"},
+    "settings": {"business_day"},
+    "facts": {
+        *("stg_messages", "fct_conversation", "fct_status_event", "fct_wait", "fct_response"),
+        *("fct_traffic", "fct_llm_call", "user_day"),
+    },
     "marts": {"volume", "response", "resolution", "containment", "language", "category", "cost", "user"},
     "reports": {"analytics_reports", "user_analytics", "daily_report", "dashboard", "plain_parquet"},
 }
@@ -113,4 +117,4 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [31, False]
+    assert json.loads(done.stdout.splitlines()[-1]) == [33, False]
