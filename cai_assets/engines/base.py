@@ -1,12 +1,11 @@
 """What an engine is: it runs a model over Parquet files into the declared table, in Arrow.
 
-What all engines share belongs here: the protocol, their error, the checks before and after. Each engine is a module
-of its own, and which of them runs a model is `choice`'s.
+What all engines share belongs here: the protocol, their error, the checks before and after. Each engine is a
+module of its own, and which of them runs a model is `choice`'s.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -49,8 +48,8 @@ class Engine(Protocol):
             is let go when they are read to their end or given up.
 
         Raises:
-            EngineError: an input or parameter is missing, the engine refuses the model, or its columns are not
-                the declared ones; while reading also for a NULL where none may stand.
+            EngineError: an input or parameter is missing, the engine refuses the model, or its columns are
+                not the declared ones; while reading also for a NULL where none may stand.
             TransientError: a server that holds the files or does the work failed.
         """
 
@@ -58,19 +57,20 @@ class Engine(Protocol):
         """What ran, for the metadata of a materialisation: the engine, the device, and why."""
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """A folder that this process and a cluster both see.
+class Exchange(Protocol):
+    """A folder that this process and a cluster both see."""
 
-    Attributes:
-        address: as the cluster names it: an absolute path or an s3:// address.
-        filesystem: opens it here.
-        path: as the file system wants it.
-    """
+    @property
+    def address(self) -> str:
+        """As the cluster names it: an absolute path or an s3:// address."""
 
-    address: str
-    filesystem: pafs.FileSystem
-    path: str
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """Opens it here."""
+
+    @property
+    def path(self) -> str:
+        """As the file system wants it."""
 
 
 class Place(Protocol):

@@ -1,4 +1,4 @@
-"""cuDF: a model's plan as a Polars LazyFrame, run by cudf-polars on a GPU, or by Polars itself where there is none.
+"""cuDF: a model's plan as a Polars LazyFrame, run by cudf-polars on a GPU, or by Polars where there is none.
 
 Which operations the frame is made of is `polars_frames`' matter; here are devices, memory, files and results.
 """

@@ -81,8 +81,8 @@ def _show(visible: str | None) -> None:
         return
     if started := [name for name in _CUDA_MODULES if name in sys.modules]:
         raise PermanentError(
-            f"CUDA_VISIBLE_DEVICES={visible} comes too late: {', '.join(started)} is imported already; set it "
-            "in the environment of the process"
+            f"CUDA_VISIBLE_DEVICES={visible} comes too late: {', '.join(started)} is imported already; set "
+            "it in the environment of the process"
         )
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
 

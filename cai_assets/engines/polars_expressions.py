@@ -9,7 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from cai_assets.engines.portable.kinds import Kind
-from cai_assets.engines.portable.plan import Call, Col, Expr, Lit, Param
+from cai_assets.engines.portable.plan import Col, Expr, Lit, Param
 
 MONEY_PRECISION: Final = 18
 _SIMPLE: Final[dict[str, Any]] = {
@@ -49,7 +49,9 @@ class Expressions:
         if isinstance(value, Param):
             return pl.lit(self._parameters[value.name], dtype=polars_type(value.kind))
         if value.op in _CONSTANTS:
-            return _CONSTANTS[value.op](self.make(value.args[0]), *(self._constant(a) for a in value.args[1:]))
+            return _CONSTANTS[value.op](
+                self.make(value.args[0]), *(self._constant(a) for a in value.args[1:])
+            )
         args = [self.make(arg) for arg in value.args]
         if value.op in _TYPED:
             return _TYPED[value.op](args, polars_type(value.kind))
@@ -68,7 +70,7 @@ def _case(args: list[pl.Expr], dtype: Any) -> pl.Expr:
     found: Any = pl
     for condition, result in zip(branches[::2], branches[1::2], strict=True):
         found = found.when(condition).then(result)
-    return found.otherwise(default.cast(dtype))  # type: ignore[no-any-return]
+    return found.otherwise(default.cast(dtype))
 
 
 def _int_div(a: pl.Expr, b: pl.Expr) -> pl.Expr:

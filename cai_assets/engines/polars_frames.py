@@ -1,7 +1,7 @@
 """A plan as a Polars LazyFrame, in idioms that cudf-polars runs too; the same plan serves both devices.
 
-Which idioms these are was found by asking cudf-polars (`make gpu-coverage`): no `int_range`, no `str.split`, no
-`dt.truncate`, no list functions; over() wants plain columns.
+Which idioms these are was found by asking cudf-polars (`make gpu-coverage`): no `int_range`, no `str.split`,
+no `dt.truncate`, no list functions; over() wants plain columns.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,11 +33,9 @@ Frames = Callable[[TablePath], pl.LazyFrame]
 
 # A window over all rows before the current one, where Polars has no running function that cudf-polars takes.
 _ALL_ROWS: Final = 2**31 - 1
-# Days are counted as thousands and ones, so that any two dates from year 1 to 9999 have their days between them:
-# 3,652,059 at most. Each of the tables is filtered before it is multiplied by the other.
+# Days are counted as thousands and ones, so that any two dates from year 1 to 9999 have their days between
+# them: 3,652,059 at most. Each of the tables is filtered before it is multiplied by the other.
 _THOUSANDS: Final = 3653
-
-
 
 
 class PolarsPlan:
@@ -96,8 +94,9 @@ class PolarsPlan:
         )
 
     def _cross(self, left: pl.LazyFrame, right: pl.LazyFrame) -> pl.LazyFrame:
-        """All pairs, as partners by a constant: Polars would make one nested loop of a cross join and a filter,
-        which cudf-polars cannot take.
+        """All pairs, as partners by a constant.
+
+        Polars would make one nested loop of a cross join and a filter, which cudf-polars cannot take.
         """
         one, other = self._fresh(), self._fresh()
         constant = pl.lit(1, dtype=pl.Int64)
@@ -190,7 +189,9 @@ class PolarsPlan:
         """Buckets of like size, the larger ones first."""
         assert window.number is not None  # noqa: S101
         place, rows = self._fresh(), self._fresh()
-        numbered = self._row_number(frame, Window(place, "row_number", None, window.keys, window.order, window.kind))
+        numbered = self._row_number(
+            frame, Window(place, "row_number", None, window.keys, window.order, window.kind)
+        )
         total = Window(rows, "count_rows", None, window.keys, (), window.kind)
         counted = self._count_rows(numbered, total)
         small, large = pl.col(rows) // window.number, pl.col(rows) % window.number
@@ -236,7 +237,9 @@ class PolarsPlan:
         # cudf-polars has no cum_max within over(), and no rolling of dates
         is_date = window.kind.name == "date"
         plain = self._fresh()
-        prepared = frame.with_columns(value.cast(pl.Int32 if is_date else polars_type(window.kind)).alias(plain))
+        prepared = frame.with_columns(
+            value.cast(pl.Int32 if is_date else polars_type(window.kind)).alias(plain)
+        )
         column = pl.col(plain)
         rolled = (
             column.rolling_min(rows, min_samples=1)
@@ -330,7 +333,7 @@ def _run(value: pl.Expr, window: Window) -> pl.Expr:
 
 
 _PLACES: Final[dict[str, Callable[[PolarsPlan, pl.LazyFrame, Window], pl.LazyFrame]]] = {
-    "row_number": PolarsPlan._row_number,  # noqa: SLF001
+    "row_number": PolarsPlan._row_number,
     "rank": PolarsPlan._rank,
     "ntile": PolarsPlan._ntile,
     "count_rows": PolarsPlan._count_rows,

@@ -1,7 +1,7 @@
-"""Spark: a model's plan as one statement, run by a cluster (Spark Connect) or by a Spark of this process.
+"""Spark: a model's plan as one statement, run by a cluster (Spark Connect) or a Spark of this process.
 
-The statement is `spark_sql`'s; here are sessions, files and results. Results are written by Spark, sorted, into a
-folder that both sides see, and read from there in batches: no result has to fit into the driver's memory.
+The statement is `spark_sql`'s; here are sessions, files and results. Results are written by Spark, sorted, into
+a folder that both sides see, and read from there in batches: no result has to fit into the driver's memory.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ _GLOB: Final = re.compile(r"([\\{}\[\]*?])")
 
 
 class SparkEngine:
-    """Runs models in one session, which is opened at the first call and stopped by `close`; threads may call."""
+    """Runs models in one session, opened at the first call and stopped by `close`; threads may call."""
 
     def __init__(
         self,
@@ -115,7 +115,9 @@ class SparkEngine:
     def run(
         self, model: Model, inputs: Files, parameters: Mapping[str, Any], *, table: Table
     ) -> pa.RecordBatchReader:
-        """Run a model over files, in the declared order and schema of its table; Spark is done when it returns.
+        """Run a model over files, in the declared order and schema of its table.
+
+        Spark is done when it returns.
 
         Args:
             model: the model.
@@ -160,9 +162,7 @@ class SparkEngine:
                         for batch in pq.ParquetFile(file).iter_batches(self._batch_rows):
                             yield cast_batch(batch, table)
                     except pa.ArrowException as error:
-                        raise EngineError(
-                            f"{what}: a value does not fit the declaration: {error}"
-                        ) from error
+                        raise EngineError(f"{what}: a value does not fit the declaration: {error}") from error
 
     @staticmethod
     def _show(session: Any, view: str, path: TablePath, files: Sequence[str]) -> None:
@@ -172,7 +172,7 @@ class SparkEngine:
             frame = session.read.schema(schema).parquet(*(_address(_GLOB.sub(r"\\\1", f)) for f in files))
         else:
             nulls = ", ".join(f"cast(null as {_stored_type(c)}) as {quoted(c.name)}" for c in columns)
-            frame = session.sql(f"select {nulls} where false")  # noqa: S608  declared names
+            frame = session.sql(f"select {nulls} where false")
         frame.createOrReplaceTempView(view)
 
     # -- the session
@@ -195,8 +195,8 @@ class SparkEngine:
     def _start(self) -> Any:
         if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
             raise PermanentError(
-                "ENGINE=spark without SPARK_REMOTE runs Spark in this process and needs Java 17, which is not "
-                "there: install it (Debian: apt install openjdk-17-jre-headless), or set SPARK_REMOTE"
+                "ENGINE=spark without SPARK_REMOTE runs Spark in this process and needs Java 17, which is "
+                "not there: install it (Debian: apt install openjdk-17-jre-headless), or set SPARK_REMOTE"
             )
         builder = _builder().master(f"local[{self._threads or '*'}]").appName("cai_assets")
         cores = self._threads or len(os.sched_getaffinity(0))
@@ -240,7 +240,7 @@ def _stored_type(column: Column) -> str:
 
 
 def _address(location: str) -> str:
-    """A location as Spark names it: local files by scheme, so that none is looked for on a cluster's own disk."""
+    """A location as Spark names it; local files by scheme, as a cluster's default may be another."""
     if location.startswith("s3://"):
         return "s3a://" + location.removeprefix("s3://")
     return f"file:{location}" if Path(location).is_absolute() else location

@@ -1,7 +1,7 @@
 """A plan as one statement of Spark SQL, with the meaning that the portable part gives to each operation.
 
-Only text is made here; sessions, files and results are `spark`'s. The session has to hold time zone UTC and ANSI
-mode, as that module sets them.
+Only text is made here; sessions, files and results are `spark`'s. The session has to hold time zone UTC and
+ANSI mode, as that module sets them.
 """
 
 from collections.abc import Callable, Mapping
@@ -93,7 +93,7 @@ class SparkStatement:
         name = self._step(node)
         steps = ",\n".join(self._steps)
         by = ", ".join(f"{quoted(column)} asc nulls last" for column in order)
-        return f"with {steps}\nselect * from {name} order by {by}"  # noqa: S608  names of our own
+        return f"with {steps}\nselect * from {name} order by {by}"
 
     def _step(self, node: Node) -> str:
         if id(node) not in self._names:
@@ -303,7 +303,7 @@ KNOWN: Final = frozenset({*_PLAIN, *_CASTS, "case", "field", "format_date", "div
 """Operations that are understood here."""
 
 _METHODS: Final[dict[type, Callable[[SparkStatement, Any], str]]] = {
-    Scan: SparkStatement._scan,  # noqa: SLF001
+    Scan: SparkStatement._scan,
     Project: SparkStatement._project,
     Filter: SparkStatement._filter,
     Join: SparkStatement._join,

@@ -13,7 +13,7 @@ from cai_assets.engines.portable.plan import Aggregate, Col, Expr, Lit, Ordering
 _ORDERED: Final = ("int", "float", "decimal", "text", "date")
 
 
-def read_aggregate(node: exp.Expression, expressions: ExpressionReader, name: str) -> Aggregate:
+def read_aggregate(node: exp.Expr, expressions: ExpressionReader, name: str) -> Aggregate:
     """An aggregate of a grouping; its argument is an expression over the rows.
 
     Args:
@@ -54,7 +54,7 @@ def _count(node: exp.Count, expressions: ExpressionReader, name: str) -> Aggrega
     return Aggregate(name, "count", expressions.read(node.this), INT)
 
 
-def _function(node: exp.Expression, value: Expr) -> tuple[str, Kind]:
+def _function(node: exp.Expr, value: Expr) -> tuple[str, Kind]:
     """Name and kind of a sum, minimum, maximum or average."""
     if isinstance(node, exp.Sum):
         if value.kind.name not in {"int", "float", "decimal"}:
@@ -71,7 +71,7 @@ def _function(node: exp.Expression, value: Expr) -> tuple[str, Kind]:
     raise Refused(node, "count, sum, min, max, avg or quantile_cont")
 
 
-def _as_declared(node: exp.Expression, total: exp.Expression, kind: Kind) -> None:
+def _as_declared(node: exp.Expr, total: exp.Expr, kind: Kind) -> None:
     """Refuse a sum whose type would be the engine's own: HUGEINT, decimal(38, 8)."""
     wanted = {"int": "BIGINT", "decimal": "DECIMAL(18, 8)"}.get(kind.name)
     parent = total.parent
@@ -152,7 +152,7 @@ def _frame(node: exp.Window) -> _Frame | None:
 
 
 def _placing(
-    function: exp.Expression,
+    function: exp.Expr,
     expressions: ExpressionReader,
     name: str,
     column: Callable[[Expr], Col],
@@ -170,7 +170,7 @@ def _placing(
     return Window(name, "rank" if isinstance(function, exp.Rank) else "row_number", None, keys, order, INT)
 
 
-def _positive(node: exp.Expression, number: exp.Expression) -> int:
+def _positive(node: exp.Expr, number: exp.Expr) -> int:
     if not isinstance(number, exp.Literal) or not number.name.isdigit() or int(number.name) < 1:
         raise Refused(node, "a positive constant")
     return int(number.name)

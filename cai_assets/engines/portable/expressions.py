@@ -1,7 +1,7 @@
-"""Reading an expression of SQL: what it is made of, of which kind it is, and what two engines would see apart.
+"""Reading an expression of SQL: what it is made of, of which kind it is, and where two engines would differ.
 
-Columns, aggregates and windows are looked up by whoever reads the query (`selects`); the vocabulary was judged
-before. Every method here either understands a node whole or refuses it.
+Columns, aggregates and windows are looked up by whoever reads the query (`selects`); the vocabulary was
+judged before. Every method here either understands a node whole or refuses it.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,13 +47,13 @@ _TYPE_NAMES: Final = "bigint, double, varchar, date, boolean or decimal(18, 8)"
 class Refused(Exception):  # noqa: N818  it never leaves the readers
     """One construct that cannot be read."""
 
-    def __init__(self, node: exp.Expression, mend: str) -> None:
+    def __init__(self, node: exp.Expr, mend: str) -> None:
         super().__init__(str(node))
         self.refusal = Refusal(shown(node), mend)
 
 
 Resolve = Callable[[exp.Column], Expr]
-Special = Callable[[exp.Expression], Expr | None]
+Special = Callable[[exp.Expr], Expr | None]
 
 
 class ExpressionReader:
@@ -70,7 +70,7 @@ class ExpressionReader:
         self._resolve = resolve
         self._special = special
 
-    def read(self, node: exp.Expression) -> Expr:
+    def read(self, node: exp.Expr) -> Expr:
         """The expression.
 
         Raises:
@@ -84,11 +84,11 @@ class ExpressionReader:
             raise Refused(node, "it cannot stand here")
         return method(self, node)
 
-    def read_bool(self, node: exp.Expression) -> Expr:
+    def read_bool(self, node: exp.Expr) -> Expr:
         """A condition."""
         return self._fitting(node, BOOL, "write a condition: x = ..., x is null, a boolean column")
 
-    def _fitting(self, node: exp.Expression, kind: Kind, mend: str) -> Expr:
+    def _fitting(self, node: exp.Expr, kind: Kind, mend: str) -> Expr:
         value = fitted(self.read(node), kind)
         if value is None:
             raise Refused(node, mend)
@@ -136,9 +136,11 @@ class ExpressionReader:
         return Call("is_null", (self.read(node.this),), BOOL)
 
     def _compare(self, node: exp.Binary) -> Expr:
-        return self._compared(_COMPARISONS[type(node)], node, self.read(node.this), self.read(node.expression))
+        return self._compared(
+            _COMPARISONS[type(node)], node, self.read(node.this), self.read(node.expression)
+        )
 
-    def _compared(self, op: str, node: exp.Expression, left: Expr, right: Expr) -> Expr:
+    def _compared(self, op: str, node: exp.Expr, left: Expr, right: Expr) -> Expr:
         kind = common([left.kind, right.kind])
         if kind is None or kind.name in {"list", "struct", "null"}:
             raise Refused(node, f"compare like with like: here {left.kind} with {right.kind}")
@@ -232,7 +234,7 @@ class ExpressionReader:
         kind = self._alike(node, values)
         return Call("coalesce", tuple(_sure(value, kind) for value in values), kind)
 
-    def _alike(self, node: exp.Expression, values: list[Expr]) -> Kind:
+    def _alike(self, node: exp.Expr, values: list[Expr]) -> Kind:
         kind = common([value.kind for value in values])
         if kind is None:
             kinds = ", ".join(dict.fromkeys(str(value.kind) for value in values))
@@ -242,7 +244,9 @@ class ExpressionReader:
         if kind != FLOAT:
             return kind
         if all(isinstance(value, Lit) and value.is_point for value in values if value.kind == FLOAT):
-            raise Refused(node, "numbers with an exponent (5e-1): with a point alone they are decimals elsewhere")
+            raise Refused(
+                node, "numbers with an exponent (5e-1): with a point alone they are decimals elsewhere"
+            )
         return kind
 
     def _null_if(self, node: exp.Nullif) -> Expr:
@@ -304,13 +308,15 @@ class ExpressionReader:
         day = self._fitting(node.this, DATE, "a date: cast(x as date)")
         return Call("week" if unit == "WEEK" else "month_start", (day,), DATE)
 
-    def _bare_truncated(self, node: exp.Expression) -> Expr:
+    def _bare_truncated(self, node: exp.Expr) -> Expr:
         raise Refused(node, "cast(date_trunc(...) as date): it is a timestamp in some engines")
 
     def _date_diff(self, node: exp.DateDiff) -> Expr:
         unit = node.text("unit").upper()
         if unit not in {"DAY", "MONTH"}:
-            raise Refused(node, "date_diff('day', ...) or date_diff('month', ...), or microseconds, subtracted")
+            raise Refused(
+                node, "date_diff('day', ...) or date_diff('month', ...), or microseconds, subtracted"
+            )
         # The parser keeps the later one first.
         start = self._fitting(node.expression, DATE, "a date: cast(x as date)")
         end = self._fitting(node.this, DATE, "a date: cast(x as date)")
@@ -352,7 +358,7 @@ class ExpressionReader:
 
 
 _NUMBERS: Final = "numbers: cast what is none"
-_COMPARISONS: Final[dict[type[exp.Expression], str]] = {
+_COMPARISONS: Final[dict[type[exp.Expr], str]] = {
     exp.EQ: "eq",
     exp.NEQ: "ne",
     exp.LT: "lt",
@@ -382,8 +388,8 @@ _CAST_MENDS: Final = {
     ("int", "date"): "a date spine",
 }
 
-_READERS: Final[dict[type[exp.Expression], Callable[..., Expr]]] = {
-    exp.Column: ExpressionReader._column,  # noqa: SLF001
+_READERS: Final[dict[type[exp.Expr], Callable[..., Expr]]] = {
+    exp.Column: ExpressionReader._column,
     exp.Paren: ExpressionReader._paren,
     exp.Literal: ExpressionReader._literal,
     exp.Boolean: ExpressionReader._boolean,
@@ -446,7 +452,7 @@ def _sure(value: Expr, kind: Kind) -> Expr:
     return found
 
 
-def _plain_numbers(node: exp.Expression, left: Expr, right: Expr) -> None:
+def _plain_numbers(node: exp.Expr, left: Expr, right: Expr) -> None:
     """Refuse 0.5 beside an integer: it is a decimal in some engines, so the result would be one too."""
     for one, other in ((left, right), (right, left)):
         if isinstance(one, Lit) and one.is_point and other.kind != FLOAT:

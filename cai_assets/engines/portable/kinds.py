@@ -1,4 +1,4 @@
-"""Kinds of values in the portable part of SQL: few, and each the same in every engine. Nothing is computed here.
+"""Kinds of values in the portable part of SQL: few, and each the same in every engine.
 
 All integers are 64 bits wide, all floats doubles; a local timestamp has no zone, an instant is in UTC.
 """
@@ -90,7 +90,7 @@ def common(kinds: "list[Kind]") -> Kind | None:
     """The kind that all of these fit without loss, or None if there is none."""
     found = NULL
     for kind in kinds:
-        if kind == NULL or kind == found:
+        if kind in (NULL, found):
             continue
         if found == NULL:
             found = kind

@@ -36,7 +36,9 @@ def _declared(model: Model, table: Table, node: Node) -> Node:
     """The plan's columns as the declaration has them."""
     wanted = schema_of(table)
     title = f"{table.layer}.{table.name}"
-    refusals = [Refusal(name, f"{title} declares it: select it") for name in wanted if name not in node.schema]
+    refusals = [
+        Refusal(name, f"{title} declares it: select it") for name in wanted if name not in node.schema
+    ]
     refusals += [Refusal(name, f"{title} does not declare it") for name in node.schema if name not in wanted]
     items = []
     for name, kind in wanted.items():

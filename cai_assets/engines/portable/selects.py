@@ -47,7 +47,7 @@ class QueryReader:
         self._ctes: dict[str, Node] = dict(known or {})
         self._scans: dict[tuple[str, str], Scan] = {}
 
-    def read(self, query: exp.Expression) -> Node:
+    def read(self, query: exp.Expr) -> Node:
         """The plan of a query.
 
         Raises:
@@ -64,13 +64,13 @@ class QueryReader:
             return _SelectReader(query, self.source).read()
         raise Refused(query, "a select")
 
-    def _with(self, with_: exp.With, query: exp.Expression) -> Node:
+    def _with(self, with_: exp.With, query: exp.Expr) -> Node:
         inner = QueryReader(self._tables, self._ctes)
-        inner._scans = self._scans  # noqa: SLF001  one scan of a table in the whole plan
+        inner._scans = self._scans
         for cte in with_.expressions:
             if cte.args["alias"].args.get("columns"):
                 raise Refused(cte.args["alias"], "name the columns in the select")
-            inner._ctes[cte.alias.lower()] = inner.read(cte.this)  # noqa: SLF001
+            inner._ctes[cte.alias.lower()] = inner.read(cte.this)
         bare = query.copy()
         bare.set("with_", None)
         return inner.read(bare)
@@ -93,7 +93,7 @@ class QueryReader:
         first = parts[0].inputs if isinstance(parts[0], UnionAll) else (parts[0],)
         return UnionAll((*first, renamed))
 
-    def source(self, node: exp.Expression) -> tuple[str, Node]:
+    def source(self, node: exp.Expr) -> tuple[str, Node]:
         """Name and plan of what stands in from or join.
 
         Raises:
@@ -121,9 +121,7 @@ class QueryReader:
 class _SelectReader:
     """Reads one SELECT."""
 
-    def __init__(
-        self, select: exp.Select, source: Callable[[exp.Expression], tuple[str, Node]]
-    ) -> None:
+    def __init__(self, select: exp.Select, source: Callable[[exp.Expr], tuple[str, Node]]) -> None:
         self._select = select
         self._source = source
         self._sources: dict[str, dict[str, Kind]] = {}
@@ -175,7 +173,7 @@ class _SelectReader:
             )
         return Col(f"{places[0]}.{name}", self._sources[places[0]][name])
 
-    def _special(self, node: exp.Expression) -> Expr | None:
+    def _special(self, node: exp.Expr) -> Expr | None:
         if isinstance(node, exp.Window | exp.AggFunc):
             found = self._computed.get(_text(node))
             if found is None:
@@ -204,6 +202,7 @@ class _SelectReader:
         if how == "cross":
             return Join(left, right, "cross", ())
         keys: list[tuple[str, str]] = []
+        assert on is not None  # noqa: S101  only a cross join has none
         for condition in _conjuncts(on):
             places = {self._place(column) for column in condition.find_all(exp.Column)}
             key = self._key(condition, name) if len(places) > 1 else None
@@ -224,7 +223,7 @@ class _SelectReader:
         assert isinstance(found, Col)  # noqa: S101
         return found.name.partition(".")[0]
 
-    def _key(self, condition: exp.Expression, right: str) -> tuple[str, str] | None:
+    def _key(self, condition: exp.Expr, right: str) -> tuple[str, str] | None:
         if not isinstance(condition, exp.EQ):
             return None
         sides = (condition.this, condition.expression)
@@ -243,10 +242,14 @@ class _SelectReader:
         unnest = join.this
         alias = unnest.args.get("alias")
         if join.kind.upper() != "CROSS" or len(unnest.expressions) != 1 or alias is None:
-            raise Refused(join, "cross join unnest(x.list) as e (item), or with ordinality as e (item, place)")
+            raise Refused(
+                join, "cross join unnest(x.list) as e (item), or with ordinality as e (item, place)"
+            )
         columns = alias.args.get("columns") or []
         if len(columns) != 1:
-            raise Refused(join, "cross join unnest(x.list) as e (item), or with ordinality as e (item, place)")
+            raise Refused(
+                join, "cross join unnest(x.list) as e (item), or with ordinality as e (item, place)"
+            )
         value = self._expressions.read(unnest.expressions[0])
         if not isinstance(value, Col) or value.kind.item is None:
             raise Refused(unnest, "a list column")
@@ -261,9 +264,11 @@ class _SelectReader:
 
     # -- groups and windows
 
-    def _items(self) -> Iterator[tuple[str, exp.Expression]]:
+    def _items(self) -> Iterator[tuple[str, exp.Expr]]:
         for node in self._select.expressions:
-            if isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star)):
+            if isinstance(node, exp.Star) or (
+                isinstance(node, exp.Column) and isinstance(node.this, exp.Star)
+            ):
                 table = node.table.lower() if isinstance(node, exp.Column) else ""
                 if table and table not in self._sources:
                     raise Refused(node, f"one of {', '.join(self._sources)}")
@@ -276,7 +281,7 @@ class _SelectReader:
                 raise Refused(node, "expression as name")
             yield name, node.this if isinstance(node, exp.Alias) else node
 
-    def _grouped(self, node: Node, items: list[tuple[str, exp.Expression]]) -> Node:
+    def _grouped(self, node: Node, items: list[tuple[str, exp.Expr]]) -> Node:
         group = self._select.args.get("group")
         found = {
             _text(one): one
@@ -318,7 +323,7 @@ class _SelectReader:
             }
         return grouped
 
-    def _windowed(self, node: Node, items: list[tuple[str, exp.Expression]]) -> Node:
+    def _windowed(self, node: Node, items: list[tuple[str, exp.Expr]]) -> Node:
         found = {_text(one): one for _, item in items for one in item.find_all(exp.Window)}
         if not found:
             return node
@@ -344,7 +349,7 @@ class _SelectReader:
 
     # -- the result
 
-    def _projected(self, node: Node, items: list[tuple[str, exp.Expression]]) -> Node:
+    def _projected(self, node: Node, items: list[tuple[str, exp.Expr]]) -> Node:
         names = [name for name, _ in items]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise Refused(self._select, f"columns of different names ({', '.join(twice)} is there twice)")
@@ -368,14 +373,14 @@ class _SelectReader:
             made = Unnest(Project(node, (*others, Item(name, value))), name, None)
         return Project(made, tuple(Item(one, Col(one, made.schema[one])) for one in names))
 
-    def _value(self, node: exp.Expression) -> Expr:
+    def _value(self, node: exp.Expr) -> Expr:
         value = self._expressions.read(node)
         if value.kind == NULL:
             raise Refused(node, "cast(null as bigint): NULL alone has no kind")
         return value
 
     def _days(
-        self, node: Node, name: str, item: exp.Expression, series: exp.GenerateSeries, others: list[Item]
+        self, node: Node, name: str, item: exp.Expr, series: exp.GenerateSeries, others: list[Item]
     ) -> Node:
         mend = "cast(unnest(generate_series(first_date, last_date, interval 1 day)) as date) as name"
         step = series.args.get("step")
@@ -408,7 +413,7 @@ def _with_columns(node: Node, items: Iterable[Item]) -> Node:
     return Project(node, (*kept, *added))
 
 
-def _conjuncts(node: exp.Expression) -> Iterator[exp.Expression]:
+def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
     while isinstance(node, exp.Paren):
         node = node.this
     if isinstance(node, exp.And):
@@ -418,7 +423,7 @@ def _conjuncts(node: exp.Expression) -> Iterator[exp.Expression]:
         yield node
 
 
-def _spread(item: exp.Expression) -> exp.Explode | None:
+def _spread(item: exp.Expr) -> exp.Explode | None:
     """The unnest in an item of a select list, if there is one."""
     inner = item.this if isinstance(item, exp.Cast) else item
     if isinstance(inner, exp.Explode):
@@ -428,7 +433,5 @@ def _spread(item: exp.Expression) -> exp.Explode | None:
     return None
 
 
-def _text(node: exp.Expression) -> str:
+def _text(node: exp.Expr) -> str:
     return node.sql(dialect="duckdb", comments=False)
-
-

@@ -1,7 +1,7 @@
 """Which constructs of SQL there are in the portable part, with which arguments, and how to write the others.
 
-It looks at the parsed text alone: kinds of values and what stands beside what are judged when it is read into a
-plan (`selects`, `expressions`). An argument that is not named here is refused, so none is ever dropped.
+It looks at the parsed text alone: kinds of values and what stands beside what are judged when it is read into
+a plan (`selects`, `expressions`). An argument that is not named here is refused, so none is ever dropped.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Refusal:
 
 
 class NotPortable(PermanentError):  # noqa: N818  the other engines' word for it
-    """A model is outside the portable part of SQL; the message names file, constructs and the way to write them.
+    """A model is outside the portable part; the message names file, constructs and the way to write them.
 
     Attributes:
         file: the model's.
@@ -51,7 +51,7 @@ class NotPortable(PermanentError):  # noqa: N818  the other engines' word for it
 _BINARY = {"this", "expression"}
 _ONE = {"this"}
 
-ALLOWED: Final[dict[type[exp.Expression], frozenset[str]]] = {
+ALLOWED: Final[dict[type[exp.Expr], frozenset[str]]] = {
     node: frozenset(arguments)
     for node, arguments in {
         # -- queries
@@ -150,9 +150,9 @@ FUNCTIONS: Final = frozenset({"epoch_us"})
 """Functions that the parser knows by name alone."""
 
 CLOCK_AND_TEXT: Final = (exp.AtTimeZone, exp.Extract, exp.Lower, exp.Length, exp.SplitPart, exp.StructExtract)
-"""What only a query over the lake may use: engines differ in clocks, zones and texts, so they meet them once."""
+"""What only a query over the lake may use: engines differ in clocks, zones and texts."""
 
-_MENDS: Final[dict[type[exp.Expression], str]] = {
+_MENDS: Final[dict[type[exp.Expr], str]] = {
     exp.Filter: "aggregate a case: sum(case when ... then 1 else 0 end)",
     exp.Qualify: "number the rows in a CTE and filter them in the next",
     exp.Having: "group in a CTE and filter in the next with where",
@@ -224,7 +224,7 @@ _MENDS: Final[dict[type[exp.Expression], str]] = {
     exp.Xor: "a <> b",
 }
 
-_ARGUMENT_MENDS: Final[dict[tuple[type[exp.Expression], str], str]] = {
+_ARGUMENT_MENDS: Final[dict[tuple[type[exp.Expr], str], str]] = {
     (exp.Select, "having"): _MENDS[exp.Having],
     (exp.Select, "qualify"): _MENDS[exp.Qualify],
     (exp.Select, "limit"): _MENDS[exp.Limit],
@@ -256,11 +256,11 @@ _ARGUMENT_MENDS: Final[dict[tuple[type[exp.Expression], str], str]] = {
 _ELSEWHERE = "compute it in staging, or write it with what docs/engines.md lists"
 
 
-def _given(node: exp.Expression) -> set[str]:
+def _given(node: exp.Expr) -> set[str]:
     return {name for name, value in node.args.items() if value not in (None, False, [])}
 
 
-def foreign(tree: exp.Expression) -> Iterator[Refusal]:
+def foreign(tree: exp.Expr) -> Iterator[Refusal]:
     """Everything in a parsed text that is outside the vocabulary, each construct once."""
     told: set[str] = set()
     for node in tree.walk():
@@ -270,13 +270,13 @@ def foreign(tree: exp.Expression) -> Iterator[Refusal]:
                 yield refusal
 
 
-def shown(node: exp.Expression) -> str:
+def shown(node: exp.Expr) -> str:
     """A construct as it stands in the text, on one line and short."""
     text = " ".join(node.sql(dialect="duckdb", comments=False).split())
     return f"`{text[:77]}...`" if len(text) > 80 else f"`{text}`"
 
 
-def _foreign(node: exp.Expression) -> Iterator[Refusal]:
+def _foreign(node: exp.Expr) -> Iterator[Refusal]:
     kind = type(node)
     allowed = ALLOWED.get(kind)
     if allowed is None:
