@@ -7,9 +7,12 @@ from typing import Any
 import dagster as dg
 
 from cai_assets import automation
+from cai_assets.alerts import alerts
 from cai_assets.assets import analytics, enrichment, lake, raw, reports
 from cai_assets.assets import documents as document_assets
+from cai_assets.checks.arrival import newest_day
 from cai_assets.checks.conservation import build_conservation_checks
+from cai_assets.checks.quality import build_quality_checks
 from cai_assets.checks.sql import build_sql_checks
 from cai_assets.engines.choice import Engines, check_models
 from cai_assets.engines.duckdb import DuckDBEngine
@@ -123,9 +126,14 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             *analytics.build_analytics_assets(settings),
             *reports.REPORTS,
         ],
-        asset_checks=[*build_conservation_checks(), *build_sql_checks()],
+        asset_checks=[
+            newest_day,
+            *build_conservation_checks(),
+            *build_sql_checks(),
+            *build_quality_checks(),
+        ],
         jobs=[*automation.JOBS, lake_upkeep],
-        sensors=automation.SENSORS,
+        sensors=[*automation.SENSORS, alerts],
         schedules=[*automation.SCHEDULES, UPKEEP_SCHEDULE],
         resources=dict(replaced),
         # One process: a run's thirty steps would else be thirty interpreter starts of 3 CPU seconds each, and

@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     # -- logging
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="Incoming webhook of a chat, which is told of failures; whoever knows it can post."
+    )
+    dagster_ui_url: Url | None = Field(None, description="Address of the Dagster UI, for links in alerts.")
 
     # -- reports
     report_timezone: Annotated[str, AfterValidator(_known_timezone)] = Field("UTC", description="IANA zone.")
@@ -190,6 +194,13 @@ class Settings(BaseSettings):
     def _targets_rise(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(value) != 3 or list(value) != sorted(set(value)) or value[0] <= 0:
             raise ValueError("write three rising numbers of seconds, as 60,300,900")
+        return value
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _webhook_is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("it does not start with http:// or https://")  # the value stays secret
         return value
 
     @model_validator(mode="after")

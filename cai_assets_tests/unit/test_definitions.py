@@ -81,7 +81,11 @@ def test_every_table_from_the_lake_on_has_a_blocking_check_of_its_schema(definit
     checked = {key.asset_key for key in graph.asset_check_keys if key.name == "schema_holds"}
     tables = {key for key in graph.materializable_asset_keys if key.path[0] in {"lake", "facts", "marts"}}
     assert checked == tables
-    assert all(graph.get(key).blocking for key in graph.asset_check_keys)
+    only_warn = {key.name for key in graph.asset_check_keys if not graph.get(key).blocking}
+    assert only_warn == {
+        *("few_rows_are_quarantined", "messages_have_their_conversation"),
+        *("enough_is_translated", "enough_is_categorised", "budget_suffices"),
+    }
 
 
 def test_what_asks_dify_shares_a_pool(definitions: dg.Definitions) -> None:
