@@ -1,4 +1,4 @@
-"""Holding an engine against DuckDB: random conversations, many small sets in one lake, and how results compare.
+"""Holding an engine against DuckDB: random conversations, many small sets in one lake, and equal results.
 
 What the numbers must be is in `oracle`, which DuckDB is held against; here engines only have to agree.
 """
@@ -20,7 +20,9 @@ from cai_assets_tests.unit.test_analytics import Sample
 
 START = datetime(2024, 3, 28, 22, tzinfo=UTC)  # Europe's clocks change two nights later
 GAPS = (0, 0, 1, 5, 29, 30, 31, 119, 600, 1440, 10_080, 10_081)
-BUSINESS_HOURS = '{"week": {"mon": ["09:00-12:00", "13:00-17:30"], "tue": ["09:00-17:00"], "sat": ["10:00-13:00"]}}'
+BUSINESS_HOURS = (
+    '{"week": {"mon": ["09:00-12:00", "13:00-17:30"], "tue": ["09:00-17:00"], "sat": ["10:00-13:00"]}}'
+)
 CHANGES = (("open", "resolved"), ("resolved", "open"), ("pending", "open"), (None, "resolved"))
 
 
@@ -103,7 +105,7 @@ def assert_engine_agrees(warehouse: Warehouse, engine: Engine, paths: Iterable[T
 
 
 def different(found: pa.Table, expected: pa.Table) -> str | None:
-    """The first place where two tables differ, floats by more than 1e-9 of their value; None if there is none."""
+    """The first place where two tables differ (floats by more than 1e-9 of their value), or None."""
     if not found.schema.equals(expected.schema):
         return f"schema {found.schema} instead of {expected.schema}"
     if found.num_rows != expected.num_rows:

@@ -1,7 +1,7 @@
 """Spark: a model's plan as one statement, run by a cluster (Spark Connect) or a Spark of this process.
 
-The statement is `spark_sql`'s; here are sessions, files and results. Results are written by Spark, sorted, into
-a folder that both sides see, and read from there in batches: no result has to fit into the driver's memory.
+The statement is `spark_sql`'s; here are sessions, files and results. Spark writes results, sorted, into a
+folder that both sides see, where they are read in batches: none has to fit into the driver's memory.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Every model on every engine: the same values, NULLs and order as DuckDB gives, over random and real conversations."""
+"""Every model on every engine: values, NULLs and order of DuckDB, over random and real conversations."""
 
 import importlib.util
 import os

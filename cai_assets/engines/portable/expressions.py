@@ -314,9 +314,7 @@ class ExpressionReader:
     def _date_diff(self, node: exp.DateDiff) -> Expr:
         unit = node.text("unit").upper()
         if unit not in {"DAY", "MONTH"}:
-            raise Refused(
-                node, "date_diff('day', ...) or date_diff('month', ...), or microseconds, subtracted"
-            )
+            raise Refused(node, "date_diff of 'day' or 'month', or instants in microseconds, subtracted")
         # The parser keeps the later one first.
         start = self._fitting(node.expression, DATE, "a date: cast(x as date)")
         end = self._fitting(node.this, DATE, "a date: cast(x as date)")

@@ -236,6 +236,7 @@ _ARGUMENT_MENDS: Final[dict[tuple[type[exp.Expr], str], str]] = {
     (exp.Join, "using"): "on a.key = b.key",
     (exp.Join, "method"): "an equality of plain columns: join on the day and rank with row_number()",
     (exp.Group, "all"): "name the columns",
+    (exp.Distinct, "on"): "row_number() over (...) in a CTE, and place = 1",
     (exp.Group, "rollup"): "one select for each level, union all",
     (exp.Group, "cube"): "one select for each level, union all",
     (exp.Group, "grouping_sets"): "one select for each level, union all",
@@ -253,6 +254,15 @@ _ARGUMENT_MENDS: Final[dict[tuple[type[exp.Expr], str], str]] = {
     (exp.With, "recursive"): "a date spine, or a fixed number of joins",
 }
 
+_NAMED_MENDS: Final = {
+    **dict.fromkeys(("now", "today", "transaction_timestamp"), _MENDS[exp.CurrentTimestamp]),
+    **dict.fromkeys(("hash", "md5_number"), "the key itself: hashes differ"),
+    "epoch": "epoch_us(instant), where the lake is read",
+    "epoch_ms": "epoch_us(instant), where the lake is read",
+    "list_sort": _MENDS[exp.Lambda],
+    "len": "unnest the list and count",
+}
+
 _ELSEWHERE = "compute it in staging, or write it with what docs/engines.md lists"
 
 
@@ -263,11 +273,25 @@ def _given(node: exp.Expr) -> set[str]:
 def foreign(tree: exp.Expr) -> Iterator[Refusal]:
     """Everything in a parsed text that is outside the vocabulary, each construct once."""
     told: set[str] = set()
-    for node in tree.walk():
-        for refusal in _foreign(node):
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        found = list(_foreign(node))
+        for refusal in found:
             if str(refusal) not in told:
                 told.add(str(refusal))
                 yield refusal
+        # what is inside of something refused needs no word of its own
+        if found and type(node) not in ALLOWED and not isinstance(node, exp.IgnoreNulls | exp.RespectNulls):
+            continue
+        passed_over = _given(node) - ALLOWED[type(node)] if found and type(node) in ALLOWED else set()
+        for name, value in node.args.items():
+            if name not in passed_over:
+                waiting += [one for one in _as_list(value) if isinstance(one, exp.Expr)]
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def shown(node: exp.Expr) -> str:
@@ -283,7 +307,7 @@ def _foreign(node: exp.Expr) -> Iterator[Refusal]:
         yield Refusal(shown(node), _MENDS.get(kind, _ELSEWHERE))
         return
     if kind is exp.Anonymous and node.name.lower() not in FUNCTIONS:
-        yield Refusal(shown(node), _ELSEWHERE)
+        yield Refusal(shown(node), _NAMED_MENDS.get(node.name.lower(), _ELSEWHERE))
     if kind is exp.If and not isinstance(node.parent, exp.Case):
         yield Refusal(shown(node), _ARGUMENT_MENDS[exp.If, "false"])
     if kind is exp.Boolean or kind is exp.Identifier:
