@@ -13,32 +13,18 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 
 import pyarrow as pa
 
-from cai_assets.schemas.base import MONEY, Column, Table
-from cai_assets.schemas.facts import COUNT, DATE, OUTCOMES, TEXT, count, seconds
+from cai_assets.schemas.base import Column, Table
+from cai_assets.schemas.facts import COUNT, DATE, FLAG, OUTCOMES, TEXT, count, seconds
+from cai_assets.schemas.mart_columns import CHANNEL as _CHANNEL
+from cai_assets.schemas.mart_columns import LANGUAGE as _LANGUAGE
+from cai_assets.schemas.mart_columns import MONTH as _MONTH
+from cai_assets.schemas.mart_columns import conversations as _conversations
+from cai_assets.schemas.mart_columns import price as _price
+from cai_assets.schemas.mart_columns import report_date as _date
+from cai_assets.schemas.mart_columns import tokens as _tokens
 
 CLOCKS = ("first", "first_human", "after_handoff", "reply")
 SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
-
-_MONTH = Column("month", TEXT, "Month of report_date, as `YYYY-MM`.")
-_CHANNEL = Column("channel", TEXT, "Channel of the conversation; `unknown` where the source names none.")
-_LANGUAGE = Column("language", TEXT, "Language of the conversation (fct_conversation.language).")
-
-
-def _date(meaning: str) -> Column:
-    return Column("report_date", DATE, meaning)
-
-
-def _tokens(meaning: str) -> Column:
-    return count("tokens", f"{meaning}; NULL where Dify never said.", "tokens", nullable=True)
-
-
-def _price(meaning: str) -> Column:
-    return Column("price", MONEY, f"{meaning}; NULL where Dify never said.", "currency", nullable=True)
-
-
-def _conversations(name: str, description: str) -> Column:
-    return count(name, description, "conversations")
-
 
 VOLUME = Table(
     layer="marts",
@@ -300,6 +286,16 @@ USER = Table(
         ),
         Column("avg_session_s", pa.float64(), "Mean from first to last message of a session.", "s"),
         Column("preferred_language", TEXT, "Language of most of the messages, the first by name of equals."),
+        *(
+            Column(
+                f"category_{n}",
+                TEXT,
+                f"Category of {which} of the user's conversations, the first by name of equals; NULL where "
+                "there are fewer.",
+                nullable=True,
+            )
+            for n, which in enumerate(("most", "second most", "third most"), 1)
+        ),
         count("recency_days", "Whole days from the last message to as_of, at least 0.", "days"),
         count(
             "frequency_90d",
@@ -318,6 +314,25 @@ USER = Table(
             "first that holds.",
             values=SEGMENTS,
         ),
+        Column(
+            "gap_p90_days",
+            pa.float64(),
+            "90th percentile of the days between one local day on which the user wrote and the next, linear; "
+            "NULL for those who wrote on one day.",
+            "days",
+            nullable=True,
+        ),
+        Column(
+            "churn_risk",
+            FLAG,
+            "Silent for longer than usual: recency_days above gap_p90_days; NULL for those who wrote on one "
+            "day, as nothing is usual yet.",
+            nullable=True,
+        ),
+        _conversations("csat_answered", "Conversations the user wrote in and rated."),
+        _conversations("csat_positive", "Of these, with 4 or 5 points."),
+        _tokens("Tokens of all calls for the user's conversations"),
+        _price("Price of all calls for the user's conversations"),
     ),
     key=("user_id",),
     partition_by=None,

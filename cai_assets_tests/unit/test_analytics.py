@@ -24,7 +24,7 @@ from cai_assets.sandbox.sample import generate
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests import oracle
 from cai_assets_tests.lake_data import Row, Rows, Warehouse, lake_rows
-from cai_assets_tests.oracle import enrichment, marts
+from cai_assets_tests.oracle import enrichment, flow, marts, people
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -264,14 +264,24 @@ def check_marts(warehouse: Warehouse, sample: Sample) -> None:
         "language": marts.languages(*live, sample.translations, sample.calls),
         "category": enrichment.categories(*live, sample.decisions, sample.calls),
         "cost": enrichment.costs(sample.conversations, sample.messages, sample.timezone, sample.calls),
-        "user": marts.users(*live, sample.as_of),
+        "user": marts.users(*live, sample.as_of, sample.categories, sample.calls),
+        "agent": people.agents(*live),
+        "csat": people.csat(*live),
+        "session": people.sessions(*live),
+        "active_users": people.active_users(*live),
+        "retention": people.retention(*live),
+        "local_hour": flow.local_hours(*live),
+        "heatmap": flow.heatmap(*live),
+        "funnel": flow.funnel(*live, sample.as_of, sample.categories),
+        "handling": flow.handling(*live),
     }
     assert set(expected) == {name for layer, name in load_models() if layer == "marts"}
     for name, rows in expected.items():
         found = warehouse.rows("marts", name)
         assert_rows(found, TABLES["marts", name].key, rows)
         for row in found:
-            assert "month" not in row or row["month"] == marts.month(row["report_date"])
+            if "report_date" in row:
+                assert row["month"] == marts.month(row["report_date"])
 
 
 def check_invariants(warehouse: Warehouse) -> None:
@@ -521,7 +531,7 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
                 )
             )
             events.append(
-                {"from": before, "to": after, "at": at, "actor": draw(st.sampled_from(["a", None]))}
+                {"from": before, "to": after, "at": at, "actor": draw(st.sampled_from(["a", "x", None]))}
             )
         conversations.append(
             {
@@ -534,6 +544,8 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
                 "started_at": started,
                 "ended_at": draw(st.sampled_from([None, started, started + timedelta(hours=5)])),
                 "status_events": draw(st.permutations(events)),
+                "agent_id": draw(st.sampled_from([None, None, "a"])),
+                "csat_score": draw(st.sampled_from([None, 1.0, 3.0, 4.5])),
             }
         )
         at = started
