@@ -24,7 +24,7 @@ from cai_assets_tests.oracle.rows import Row, by_conversation, local_day, quanti
 
 
 def local_hours(conversations: Iterable[Row], messages: Iterable[Row], timezone: str) -> Table:
-    """By local day and hour: how many seconds the clock showed that hour, from first to last day of traffic."""
+    """By local day and hour: seconds for which the clock showed it, from first to last day of traffic."""
     zone = ZoneInfo(timezone)
     days = {
         local_day(m["created_at"], zone)

@@ -328,9 +328,7 @@ def users(
             "sessions": len(own_sessions[user_id]),
             "avg_session_s": mean([s.duration_s for s in own_sessions[user_id]]),
             "preferred_language": min(spoken, key=lambda language: (-spoken[language], language)),
-            **{
-                f"category_{n}": favourites[n - 1] if n <= len(favourites) else None for n in range(1, 4)
-            },
+            **{f"category_{n}": favourites[n - 1] if n <= len(favourites) else None for n in range(1, 4)},
             "recency_days": recency,
             "gap_p90_days": usual,
             "churn_risk": None if usual is None else recency > usual,

@@ -1,7 +1,7 @@
 """What the marts about people must hold: agents, satisfaction, sessions, active users, retention.
 
-Keys are those of `cai_assets.schemas.marts_people`; values are dicts of the columns beside key and month. Hand
-in live conversations.
+Keys are those of `cai_assets.schemas.marts_people`; values are dicts of the columns beside key and month.
+Hand in live conversations.
 """
 
 import math
@@ -48,7 +48,7 @@ def agents(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
     }
     names["agent"] |= {c["agent_id"] for c, _ in grouped.values() if c.get("agent_id")}
     rows: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(
-        lambda: {name: 0 for name in _AGENT_COUNTS} | {"replies": [], "spans": [], "share": Fraction()}
+        lambda: dict.fromkeys(_AGENT_COUNTS, 0) | {"replies": [], "spans": [], "share": Fraction()}
     )
     for key, (conversation, own) in grouped.items():
         _add_writing(rows, own, zone)

@@ -327,6 +327,26 @@ def test_the_sample_holds_the_cases_that_matter(generated):
     assert row["agents"] >= 2
 
 
+def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
+    warehouse, sample = generated
+    queries = {
+        "agent": "sum(transfers_in) > 0 and sum(reopened) > 0 and max(concurrent_max) > 1 "
+        "and bool_or(conversation_share < conversations)",
+        "csat": "count(distinct credited) = 3 and sum(positive) > 0 and sum(negative) > 0",
+        "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "
+        "and sum(resolved) > sum(durable) and sum(durable) > sum(csat_answered)",
+        "handling": "sum(several_agents) > 0 and sum(language_mixed) > 0",
+        "retention": "bool_or(k = 2 and retained > 0) and bool_or(k > 0 and retained < users)",
+        "user": "bool_or(churn_risk) and not bool_and(churn_risk) and count(category_3) > 0",
+    }
+    for mart, holds in queries.items():
+        found = warehouse.query(f"select {holds} as holds from marts.{mart}")[0]["holds"]
+        assert found, f"{mart}: {holds}"
+    skipped = "report_date = date '2025-03-30' and local_hour = 2"
+    found = warehouse.query(f"select count(*) as hours from marts.local_hour where {skipped}")[0]["hours"]
+    assert found == (0 if sample.timezone == "Europe/Berlin" else 1)
+
+
 def test_facts_equal_the_oracle(generated):
     check_facts(*generated)
 
@@ -480,6 +500,21 @@ def edges() -> list[tuple[Row, list[Row]]]:
         ),
         talk("not really back", *contained, status="resolved", user_id="silent"),
         talk("not a word", since=EDGE + HALF_HOUR, user_id="silent"),
+        # a bot that nobody talked to, one whose users met nobody after it, and one that a person overtook
+        talk("greeted in vain", ("bot", zero)),
+        talk(
+            "handed over in vain",
+            ("user", zero),
+            ("bot", minute),
+            status_events=[event("pending", "open", EDGE + minute)],
+        ),
+        talk("greeted by a bot, answered by a person", ("bot", zero), ("user", zero), ("agent", minute)),
+        talk("a bot after the person", ("user", zero), ("agent", minute), ("bot", 2 * minute)),
+        # one person in two conversations, of which one ends in the instant in which the other begins
+        *(
+            talk(f"touching {n}", *(("agent", m * minute) for m in own), since=EDGE + 2 * DAY)
+            for n, own in enumerate([(0, 1, 2), (2, 3)])
+        ),
         # as_of is the update of the last one: 7 days after a resolve, 24 hours after an end, 5 minutes open
         talk("undecided week", ("user", zero), status_events=[event("open", "resolved", EDGE + 3 * WEEK)]),
         talk(
@@ -504,6 +539,11 @@ def test_values_on_the_edge_of_a_definition(tmp_path):
     check_facts(warehouse, sample)
     check_marts(warehouse, sample)
     check_invariants(warehouse)
+    steps = "sum(started) > sum(bot_answered) and sum(handed_off) > sum(agent_answered)"
+    assert warehouse.query(f"select {steps} as holds from marts.funnel where entry = 'bot'")[0]["holds"]
+    agents = {(row["report_date"], row["agent_type"]): row for row in warehouse.rows("marts", "agent")}
+    assert agents[date(2024, 5, 5), "agent"]["concurrent_max"] == 2
+    assert agents[date(2024, 5, 3), "other"]["resolutions"] > 0
     stretches = Counter(row["user_id"] for row in warehouse.rows("facts", "user_day"))
     assert stretches["user of one session"] == 1
     assert stretches["user of two sessions"] == 2
