@@ -23,6 +23,7 @@ from cai_assets.resources.plain_copies import FOLDER, copy_plainly
 from cai_assets.resources.published import Published, publish
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
+from cai_assets.schemas.standing import versions
 from cai_assets.schemas.tables import MARTS
 from cai_assets.settings import Settings
 
@@ -82,7 +83,8 @@ def _published(done: Published) -> dict[str, Any]:
 def report_documents(
     table: Table, rows: list[dict[str, Any]], *, zone: str, as_of: datetime | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A mart's rows as documents: `_id`, and report, grain, date, zone, dims, metrics."""
+    """A mart's rows as documents: `_id`, and report, grain, date, zone, dims, metrics and their versions."""
+    definitions = versions(table)
     for row in rows:
         dims = {name: row[name] for name in DIMENSIONS if name in row}
         metrics = {k: _plain(v) for k, v in row.items() if k not in {*dims, "month", "report_date"}}
@@ -99,6 +101,7 @@ def report_documents(
                 "timezone": zone,
                 "dims": dims,
                 "metrics": metrics,
+                "definition_v": definitions,
                 "settled": settled,
             },
         )

@@ -4,11 +4,10 @@ Only declarations belong here; the rules of `schemas.marts` hold. Ids of users a
 staff are as the source gives them.
 """
 
-import pyarrow as pa
-
 from cai_assets.schemas.base import Column, Table
-from cai_assets.schemas.facts import COUNT, DATE, FLAG, TEXT, count, instant, seconds
-from cai_assets.schemas.mart_columns import CHANNEL, LANGUAGE, MONTH, conversations, report_date
+from cai_assets.schemas.facts import COUNT, DATE, FLAG, TEXT, count, instant
+from cai_assets.schemas.mart_columns import CHANNEL, LANGUAGE, MONTH, report_date
+from cai_assets.schemas.metrics import measure
 
 AGENT_TYPES = ("agent", "bot", "other")
 CREDITED = ("agent", "bot", "nobody")
@@ -37,47 +36,31 @@ AGENT = Table(
             TEXT,
             "Who; `unknown` where the source does not name the writer, `other` where it is no staff.",
         ),
-        conversations("conversations", "Conversations whose first message of this one falls on the day."),
-        Column(
-            "conversation_share",
-            pa.float64(),
-            "The same, each as 1 / the agents (bots) who wrote in it: sums to the conversations with an "
-            "agent (a bot). Exact for up to 16.",
-            "conversations",
+        measure("agent_conversations", "conversations"),
+        measure("agent_conversation_share", "conversation_share"),
+        measure("agent_conversations_active", "conversations_active"),
+        measure("messages", note="Here those this one wrote."),
+        measure(
+            "response_n", "waits_answered", note="Here those this one answered first, whoever was assigned."
         ),
-        conversations(
-            "conversations_active",
-            "Conversations in which this one wrote on the day; not additive over days.",
-        ),
-        count("messages", "Counted messages written on the day."),
-        count("waits_answered", "User turns that this one answered first, whoever was assigned.", "waits"),
-        count("reply_n", "Those of them with a duration.", "waits"),
-        seconds("reply_sum_s", "Sum of the durations; with reply_n, the mean of any rows."),
-        seconds("reply_p50_s", "Median from the start of the user's turn to the answer."),
-        seconds("reply_p90_s", "90th percentile of the same."),
-        count("transfers_in", "Conversations taken over: the agent before was another one.", "transfers"),
-        count("transfers_out", "Conversations that another agent took over on the day.", "transfers"),
-        conversations(
+        measure("response_sum_s", "reply_sum_s"),
+        measure("reply_p50_s"),
+        measure("reply_p90_s"),
+        measure("transfers_in"),
+        measure("transfers_out"),
+        measure(
+            "resolved",
             "resolutions",
-            "Resolved conversations, credited to the actor of the last resolve; where no event names one, to "
-            "the last agent who wrote, else the last bot.",
+            note=(
+                "Credited to the actor of the last resolve; where no event names one, to the last agent who "
+                "wrote, else the last bot."
+            ),
         ),
-        conversations("reopened", "Of these, reopened within 7 days: the numerator of the reopen share."),
-        conversations(
-            "csat_answered", "Rated conversations, credited to the last agent who wrote, else the last bot."
-        ),
-        conversations("csat_positive", "Of these, with 4 or 5 points."),
-        conversations(
-            "concurrent_max",
-            "Most conversations open at once; one is open from this one's first to last message of the day "
-            "in it. Not additive.",
-        ),
-        Column(
-            "active_s",
-            pa.float64(),
-            "Time at work: gaps before this one's messages, each at most 300 s.",
-            "s",
-        ),
+        measure("undone"),
+        measure("csat_answered", note="Credited to the last agent who wrote, else the last bot."),
+        measure("csat_positive"),
+        measure("concurrent_max"),
+        measure("agent_active_s", "active_s"),
     ),
     key=("report_date", "agent_type", "agent_id"),
     partition_by="month",
@@ -101,17 +84,11 @@ CSAT = Table(
             "agent where one wrote, else bot where one wrote, else nobody.",
             values=CREDITED,
         ),
-        conversations("conversations", "All but empty ones: the denominator of the response rate."),
-        conversations("answered", "Those rated: its numerator, and the denominator of satisfaction."),
-        conversations("positive", "Of these, with 4 or 5 points: the numerator of satisfaction."),
-        conversations("negative", "Of these, with 1 or 2 points."),
-        Column(
-            "score_sum",
-            pa.float64(),
-            "Sum of the points; with answered, the mean of any rows. NULL where nobody answered.",
-            "points",
-            nullable=True,
-        ),
+        measure("conversations_started", "conversations"),
+        measure("csat_answered", "answered"),
+        measure("csat_positive", "positive"),
+        measure("csat_negative", "negative"),
+        measure("csat_score_sum", "score_sum"),
     ),
     key=("report_date", "channel", "language", "credited"),
     partition_by="month",
@@ -128,8 +105,8 @@ SESSION = Table(
         count("session_no", "Place among the user's sessions, from 1.", "place"),
         instant("started_us", "First message."),
         instant("ended_us", "Last message."),
-        Column("duration_s", pa.float64(), "From the first message to the last; 0 for a single one.", "s"),
-        count("messages", "Counted messages the user wrote."),
+        measure("session_s", "duration_s"),
+        measure("user_messages", "messages"),
     ),
     key=("user_id", "session_no"),
     partition_by="month",
@@ -146,10 +123,10 @@ ACTIVE_USERS = Table(
         MONTH,
         Column("grain", TEXT, "Length of the period.", values=GRAINS),
         report_date("First local day of the period; of a week its Monday."),
-        count("users", "Distinct users who wrote in it.", "users"),
-        count("new_users", "Those whose first message of all falls into it.", "users"),
-        count("returning_users", "The others.", "users"),
-        count("sessions", "Sessions that began in it.", "sessions"),
+        measure("users_writing", "users"),
+        measure("new_users"),
+        measure("returning_users"),
+        measure("sessions", note="Here those that began in the period."),
     ),
     key=("grain", "report_date"),
     partition_by="month",
@@ -170,8 +147,8 @@ RETENTION = Table(
             "First local day of the period that the user first wrote in; Monday of a week.",
         ),
         Column("k", COUNT, "Periods since then; 0 is the cohort's own.", "periods"),
-        count("users", "Users of the cohort: the denominator.", "users"),
-        count("retained", "Those who wrote in the k-th period: the numerator.", "users"),
+        measure("cohort_users", "users"),
+        measure("retained_users", "retained"),
         Column("is_settled", FLAG, "The k-th period is over: a later one has a message."),
     ),
     key=("grain", "cohort_date", "k"),

@@ -24,7 +24,7 @@ from cai_assets_tests.oracle.rows import Row, by_conversation, local_day, quanti
 
 
 def local_hours(conversations: Iterable[Row], messages: Iterable[Row], timezone: str) -> Table:
-    """By local day and hour: seconds for which the clock showed it, from first to last day of traffic."""
+    """By local day, hour and weekday: for how many seconds the clock showed it while there was traffic."""
     zone = ZoneInfo(timezone)
     days = {
         local_day(m["created_at"], zone)
@@ -41,7 +41,7 @@ def local_hours(conversations: Iterable[Row], messages: Iterable[Row], timezone:
             minutes[local_day(at, zone), at.astimezone(zone).hour] += 5
         at += timedelta(minutes=5)
     return {
-        key: {"local_isodow": key[0].isoweekday(), "seconds": 60 * passed} for key, passed in minutes.items()
+        (day, hour, day.isoweekday()): {"seconds": 60 * passed} for (day, hour), passed in minutes.items()
     }
 
 
@@ -50,8 +50,8 @@ def heatmap(conversations: Iterable[Row], messages: Iterable[Row], timezone: str
     zone = ZoneInfo(timezone)
     conversations, messages = list(conversations), list(messages)
     hours: dict[tuple[Any, ...], float] = defaultdict(float)
-    for (day, hour), row in local_hours(conversations, messages, timezone).items():
-        hours[month(day), day.isoweekday(), hour] += row["seconds"] / 3600
+    for (day, hour, isodow), row in local_hours(conversations, messages, timezone).items():
+        hours[month(day), isodow, hour] += row["seconds"] / 3600
     counts: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
     replies: dict[tuple[Any, ...], list[float]] = defaultdict(list)
 
@@ -93,7 +93,7 @@ def heatmap(conversations: Iterable[Row], messages: Iterable[Row], timezone: str
 
 STEPS = (
     *("started", "bot_answered", "handed_off", "agent_answered", "resolved", "durable", "csat_answered"),
-    *("undecided", "contained", "contained_durable", "contained_csat_answered", "contained_undecided"),
+    *("undecided", "contained", "contained_durable", "contained_csat_answered"),
 )
 
 
@@ -166,7 +166,7 @@ def _ending(
     if was_undone(conversation):
         return [resolved]
     if fact.resolved_last_at is None or as_of - fact.resolved_last_at <= REOPEN_WINDOW:
-        return [resolved, f"{prefix}undecided"]
+        return [resolved, "undecided"]
     rated = [f"{prefix}csat_answered"] if conversation.get("csat_score") is not None else []
     return [resolved, f"{prefix}durable", *rated]
 

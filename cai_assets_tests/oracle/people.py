@@ -69,7 +69,7 @@ def agents(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
             actor = resolves[-1]["actor"] if resolves else None
             row = rows[day, *(credited if actor is None else _staff(actor, names))]
             row["resolutions"] += 1
-            row["reopened"] += was_undone(conversation)
+            row["undone"] += was_undone(conversation)
         if (score := conversation.get("csat_score")) is not None:
             rows[day, *credited]["csat_answered"] += 1
             rows[day, *credited]["csat_positive"] += score >= 4
@@ -78,7 +78,7 @@ def agents(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
 
 _AGENT_COUNTS = (
     *("conversations", "conversations_active", "messages", "waits_answered", "transfers_in"),
-    *("transfers_out", "resolutions", "reopened", "csat_answered", "csat_positive", "active_s"),
+    *("transfers_out", "resolutions", "undone", "csat_answered", "csat_positive", "active_s"),
 )
 
 
@@ -121,7 +121,6 @@ def _agent_row(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **row,
         "conversation_share": float(share),
-        "reply_n": len(known),
         "reply_sum_s": sum(known) if known else None,
         "reply_p50_s": quantile(known, 0.5),
         "reply_p90_s": quantile(known, 0.9),

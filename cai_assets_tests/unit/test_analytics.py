@@ -330,7 +330,7 @@ def test_the_sample_holds_the_cases_that_matter(generated):
 def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
     warehouse, sample = generated
     queries = {
-        "agent": "sum(transfers_in) > 0 and sum(reopened) > 0 and max(concurrent_max) > 1 "
+        "agent": "sum(transfers_in) > 0 and sum(undone) > 0 and max(concurrent_max) > 1 "
         "and bool_or(conversation_share < conversations)",
         "csat": "count(distinct credited) = 3 and sum(positive) > 0 and sum(negative) > 0",
         "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "

@@ -199,7 +199,6 @@ replied as (
         agent_type,
         agent_id,
         count(*) as waits_answered,
-        count(reply_us) as reply_n,
         cast(sum(reply_us) as bigint) / 1e6 as reply_sum_s,
         quantile_cont(reply_s, 0.5) as reply_p50_s,
         quantile_cont(reply_s, 0.9) as reply_p90_s
@@ -283,7 +282,7 @@ credit as (
         coalesce(actor_type, last_type) as agent_type,
         case when actor_type is null then last_id else actor_id end as agent_id,
         1 as resolutions,
-        case when is_undone then 1 else 0 end as reopened,
+        case when is_undone then 1 else 0 end as undone,
         0 as csat_answered,
         0 as csat_positive
     from concluded
@@ -294,7 +293,7 @@ credit as (
         last_type as agent_type,
         last_id as agent_id,
         0 as resolutions,
-        0 as reopened,
+        0 as undone,
         1 as csat_answered,
         case when csat_score >= 4 then 1 else 0 end as csat_positive
     from concluded
@@ -307,7 +306,7 @@ credited as (
         agent_type,
         agent_id,
         cast(sum(resolutions) as bigint) as resolutions,
-        cast(sum(reopened) as bigint) as reopened,
+        cast(sum(undone) as bigint) as undone,
         cast(sum(csat_answered) as bigint) as csat_answered,
         cast(sum(csat_positive) as bigint) as csat_positive
     from credit
@@ -358,14 +357,13 @@ select
     coalesce(o.conversations_active, 0) as conversations_active,
     coalesce(w.messages, 0) as messages,
     coalesce(r.waits_answered, 0) as waits_answered,
-    coalesce(r.reply_n, 0) as reply_n,
     r.reply_sum_s,
     r.reply_p50_s,
     r.reply_p90_s,
     coalesce(x.transfers_in, 0) as transfers_in,
     coalesce(x.transfers_out, 0) as transfers_out,
     coalesce(c.resolutions, 0) as resolutions,
-    coalesce(c.reopened, 0) as reopened,
+    coalesce(c.undone, 0) as undone,
     coalesce(c.csat_answered, 0) as csat_answered,
     coalesce(c.csat_positive, 0) as csat_positive,
     coalesce(b.concurrent_max, 0) as concurrent_max,

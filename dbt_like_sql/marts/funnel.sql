@@ -89,10 +89,9 @@ select
     cast(sum(case when at_agent and is_resolved then 1 else 0 end) as bigint) as resolved,
     cast(sum(case when at_agent and is_durable then 1 else 0 end) as bigint) as durable,
     cast(sum(case when at_agent and is_scored then 1 else 0 end) as bigint) as csat_answered,
-    cast(sum(case when at_agent and is_undecided then 1 else 0 end) as bigint) as undecided,
+    cast(sum(case when (at_agent or is_contained) and is_undecided then 1 else 0 end) as bigint) as undecided,
     cast(sum(case when is_contained then 1 else 0 end) as bigint) as contained,
     cast(sum(case when is_contained and is_durable then 1 else 0 end) as bigint) as contained_durable,
-    cast(sum(case when is_contained and is_scored then 1 else 0 end) as bigint) as contained_csat_answered,
-    cast(sum(case when is_contained and is_undecided then 1 else 0 end) as bigint) as contained_undecided
+    cast(sum(case when is_contained and is_scored then 1 else 0 end) as bigint) as contained_csat_answered
 from judged
 group by report_date, channel, language, category, entry

@@ -109,8 +109,7 @@ broken_row as (
         'a part is larger than the whole' as problem
     from marts.agent
     where
-        reply_n > waits_answered
-        or reopened > resolutions
+        undone > resolutions
         or csat_positive > csat_answered
         or concurrent_max > conversations_active
         or conversations_active > messages

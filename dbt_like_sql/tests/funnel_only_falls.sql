@@ -25,8 +25,8 @@ mart_total as (
             case
                 when bot_answered > started or handed_off + contained > bot_answered then 1
                 when agent_answered > handed_off or resolved > agent_answered then 1
-                when durable + undecided > resolved or csat_answered > durable then 1
-                when contained_durable + contained_undecided > contained then 1
+                when durable > resolved or csat_answered > durable or contained_durable > contained then 1
+                when durable + contained_durable + undecided > resolved + contained then 1
                 when contained_csat_answered > contained_durable then 1
                 when entry = 'direct' and (handed_off <> started or contained > 0) then 1
                 else 0
