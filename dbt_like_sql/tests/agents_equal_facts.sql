@@ -82,13 +82,22 @@ mart_share as (
     group by agent_type
 ),
 
-fact_share as (
-    select
-        sender_type as agent_type,
-        count(distinct conversation_id) as conversations
+-- while a conversation that moved is refreshed on one of its two days alone, it stands in both
+staffed as (
+    select distinct
+        partition,
+        conversation_id,
+        sender_type as agent_type
     from facts.stg_messages
     where is_counted and traffic_class = 'live' and side = 'staff'
-    group by sender_type
+),
+
+fact_share as (
+    select
+        agent_type,
+        count(*) as conversations
+    from staffed
+    group by agent_type
 ),
 
 -- up to 16 to a conversation the shares are exact
