@@ -1,7 +1,7 @@
 """Dimensions that many marts have, declared once. No table and no measure belongs here."""
 
 from cai_assets.schemas.base import Column
-from cai_assets.schemas.facts import DATE, TEXT
+from cai_assets.schemas.columns import DATE, TEXT
 
 MONTH = Column("month", TEXT, "Month of report_date, as `YYYY-MM`.")
 CHANNEL = Column("channel", TEXT, "Channel of the conversation; `unknown` where the source names none.")

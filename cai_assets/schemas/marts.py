@@ -13,14 +13,15 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 """
 
 from cai_assets.schemas.base import Column, Table
-from cai_assets.schemas.facts import DATE, FLAG, OUTCOMES, TEXT
+from cai_assets.schemas.columns import DATE, FLAG, TEXT
+from cai_assets.schemas.facts import OUTCOMES
 from cai_assets.schemas.mart_columns import CHANNEL as _CHANNEL
 from cai_assets.schemas.mart_columns import LANGUAGE as _LANGUAGE
 from cai_assets.schemas.mart_columns import MONTH as _MONTH
 from cai_assets.schemas.mart_columns import report_date as _date
 from cai_assets.schemas.metrics import measure
+from cai_assets.schemas.times import CLOCKS
 
-CLOCKS = ("first", "first_human", "after_handoff", "reply")
 SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
 
 VOLUME = Table(

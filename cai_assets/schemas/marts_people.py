@@ -5,7 +5,7 @@ staff are as the source gives them.
 """
 
 from cai_assets.schemas.base import Column, Table
-from cai_assets.schemas.facts import COUNT, DATE, FLAG, TEXT, count, instant
+from cai_assets.schemas.columns import COUNT, DATE, FLAG, TEXT, count, instant
 from cai_assets.schemas.mart_columns import CHANNEL, LANGUAGE, MONTH, report_date
 from cai_assets.schemas.metrics import measure
 

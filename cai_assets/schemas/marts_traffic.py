@@ -4,7 +4,7 @@ Only declarations belong here; the rules of `schemas.marts` hold.
 """
 
 from cai_assets.schemas.base import Column, Table
-from cai_assets.schemas.facts import COUNT, TEXT
+from cai_assets.schemas.columns import COUNT, TEXT
 from cai_assets.schemas.mart_columns import CHANNEL, LANGUAGE, MONTH, report_date
 from cai_assets.schemas.metrics import measure
 

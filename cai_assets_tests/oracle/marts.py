@@ -76,6 +76,26 @@ def volume(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
     }
 
 
+def clocks(
+    conversations: Iterable[Row], messages: Iterable[Row]
+) -> dict[tuple[str, str, int], tuple[datetime, datetime | None]]:
+    """When each response clock started and stopped, by conversation, clock and user turn (else 1)."""
+    conversations, messages = list(conversations), list(messages)
+    found: dict[tuple[str, str, int], tuple[datetime, datetime | None]] = {}
+    facts = all_facts(conversations, messages)
+    for key, (_, ordered) in by_conversation(conversations, messages).items():
+        fact = facts[key]
+        if fact.first_user_at is not None:
+            found[key, "first", 1] = fact.first_user_at, fact.first_any_at
+            if fact.first_human_at is not None or fact.first_any_at is None:
+                found[key, "first_human", 1] = fact.first_user_at, fact.first_human_at
+        if fact.handoff_at is not None:
+            found[key, "after_handoff", 1] = fact.handoff_at, fact.first_human_at
+        for wait in conversation_waits(key, ordered):
+            found[key, "reply", wait.turn_no] = wait.waiting_since, wait.replied_at
+    return found
+
+
 def response(
     conversations: Iterable[Row],
     messages: Iterable[Row],

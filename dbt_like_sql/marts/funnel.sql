@@ -18,21 +18,11 @@ with answer as (
     group by m.partition, m.conversation_id
 ),
 
-listed_event as (
-    select
-        c.partition,
-        c.conversation_id,
-        struct_extract(e.event, 'from_status') as from_status,
-        struct_extract(e.event, 'to_status') as to_status
-    from lake.conversations as c
-    cross join unnest(c.status_events) as e (event)
-),
-
 handoff as (
     select distinct
         partition,
         conversation_id
-    from listed_event
+    from facts.fct_status_event
     where from_status = 'pending' and to_status = 'open'
 ),
 

@@ -65,12 +65,12 @@ language_rank as (
 
 conversation as (
     select
-        partition,
-        conversation_id,
         user_id,
         category,
         first_user_at_us,
-        csat_score
+        csat_score,
+        tokens,
+        llm_cost
     from facts.fct_conversation
     where is_counted and user_messages > 0
 ),
@@ -82,7 +82,9 @@ conversation_total as (
         cast(sum(case when first_user_at_us > $as_of_us - 7776000000000 then 1 else 0 end) as bigint)
             as frequency_90d,
         count(csat_score) as csat_answered,
-        cast(sum(case when csat_score >= 4 then 1 else 0 end) as bigint) as csat_positive
+        cast(sum(case when csat_score >= 4 then 1 else 0 end) as bigint) as csat_positive,
+        cast(sum(tokens) as bigint) as tokens,
+        cast(sum(llm_cost) as decimal(18, 8)) as price
     from conversation
     group by user_id
 ),
@@ -115,17 +117,6 @@ category_top as (
     group by user_id
 ),
 
-spent as (
-    select
-        c.user_id,
-        cast(sum(l.tokens) as bigint) as tokens,
-        cast(sum(l.price) as decimal(18, 8)) as price
-    from conversation as c
-    inner join facts.fct_llm_call as l
-        on c.partition = l.partition and c.conversation_id = l.conversation_id
-    group by c.user_id
-),
-
 measured as (
     select
         a.user_id,
@@ -147,8 +138,8 @@ measured as (
         a.messages as monetary,
         c.csat_answered,
         c.csat_positive,
-        p.tokens,
-        p.price,
+        c.tokens,
+        c.price,
         a.last_us
     from activity as a
     inner join conversation_total as c on a.user_id = c.user_id
@@ -156,7 +147,6 @@ measured as (
     inner join language_rank as l on a.user_id = l.user_id and l.place = 1
     left join habit as h on a.user_id = h.user_id
     left join category_top as k on a.user_id = k.user_id
-    left join spent as p on a.user_id = p.user_id
 ),
 
 scored as (
