@@ -5,22 +5,18 @@ An engine itself is another module's; how days are divided among workers is `ran
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Self
+from typing import Self
 
 from cai_assets.engines.base import Engine, EngineName, Place
 from cai_assets.engines.cudf import CudfEngine, import_polars
 from cai_assets.engines.duckdb import DuckDBEngine
-from cai_assets.engines.models import Model, TablePath
+from cai_assets.engines.models import DUCKDB_ALONE, Model, TablePath
 from cai_assets.engines.portable.reading import read_model
 from cai_assets.engines.portable.vocabulary import NotPortable
 from cai_assets.engines.spark import SparkEngine
 from cai_assets.failures import PermanentError
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
-
-ALWAYS_DUCKDB: Final[Mapping[TablePath, str]] = MappingProxyType({})
-"""Models that no other engine runs, with the reason; it is shown with every materialisation."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,8 @@ class Chosen:
 
 def chosen(path: TablePath, settings: Settings) -> Chosen:
     """The engine of a model: DuckDB for the exceptions, else ENGINE_PER_TABLE, else ENGINE."""
-    if path in ALWAYS_DUCKDB:
-        return Chosen("duckdb", f"always: {ALWAYS_DUCKDB[path]}")
+    if path in DUCKDB_ALONE:
+        return Chosen("duckdb", f"always: {DUCKDB_ALONE[path]}")
     name = ".".join(path)
     if name in settings.engine_per_table:
         return Chosen(settings.engine_per_table[name], f"ENGINE_PER_TABLE names {name}")
@@ -83,7 +79,7 @@ def not_portable(models: Iterable[Model]) -> list[NotPortable]:
     """The models that only DuckDB can run, without those that are declared to be."""
     found = []
     for model in models:
-        if model.key not in ALWAYS_DUCKDB:
+        if model.key not in DUCKDB_ALONE:
             try:
                 read_model(model, TABLES[model.key])
             except NotPortable as error:

@@ -39,7 +39,7 @@ def test_a_table_may_have_an_engine_of_its_own() -> None:
 
 
 def test_an_exception_is_duckdbs_whatever_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "ALWAYS_DUCKDB", {USER: "it tokenises texts"})
+    monkeypatch.setattr(choice, "DUCKDB_ALONE", {USER: "it tokenises texts"})
     settings = given(engine="cudf", engine_per_table={"marts.user": "spark"})
     assert (chosen(USER, settings).name, chosen(USER, settings).why) == (
         "duckdb",
