@@ -197,13 +197,12 @@ class SparkEngine:
     def _connect(self) -> Any:
         builder = _builder()
         server = urlsplit(self.remote or "")
+        host, port = server.hostname or "", server.port or _PORT
         try:  # Connect's client would go on trying for minutes, without a word
-            socket.create_connection(
-                (server.hostname or "", server.port or _PORT), _CONNECT_TIMEOUT_S
-            ).close()
+            socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
         except OSError as error:
             raise TransientError(
-                f"no Spark Connect answers at {server.hostname}:{server.port or _PORT} (SPARK_REMOTE): {error}"
+                f"no Spark Connect answers at {host}:{port} (SPARK_REMOTE): {error}"
             ) from error
         self._is_ours = True
         session = builder.remote(self.remote).getOrCreate()
