@@ -13,6 +13,7 @@ import pytest
 import yaml
 from dagster._core.instance.config import dagster_instance_config, dagster_instance_config_schema
 from dagster_postgres.storage import DagsterPostgresStorage
+from sqlalchemy.engine import make_url
 
 from cai_assets.automation import SCHEDULES, SENSORS
 from cai_assets.home import HomeSettings
@@ -195,8 +196,13 @@ def test_dagster_accepts_its_settings(path: Path, tmp_path: Path, monkeypatch: p
             assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
     else:
         storage = config["storage"]["postgres"]
-        assert set(storage["postgres_db"]) == {"hostname", "port", "db_name", "username", "password"}
+        assert set(storage["postgres_db"]) == {
+            *("scheme", "hostname", "port", "db_name", "username", "password")
+        }
         assert set(storage) <= set(DagsterPostgresStorage.config_type())
+        # The driver that dagster-postgres brings is the one that SQLAlchemy is told to use.
+        dialect = make_url(f"{storage['postgres_db']['scheme']}://").get_dialect()
+        assert dialect.import_dbapi().__name__ == "psycopg2"
         assert reference.compute_logs_data.rehydrate(as_type=object) is not None
 
 
