@@ -19,8 +19,10 @@ from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.maintenance import UPKEEP_SCHEDULE, lake_upkeep
+from cai_assets.resources.business_days import BusinessDays, keep_business_days
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.source import Source, open_source
+from cai_assets.schemas.settings import BUSINESS_DAY
 from cai_assets.settings import Settings, load_settings
 
 
@@ -56,6 +58,16 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         with Spread.from_settings(settings) as workers:
             yield workers
 
+    @dg.resource(
+        description="BUSINESS_HOURS as a table of the lake, brought in step when a run that needs it starts.",
+        required_resource_keys={"parquet"},
+    )
+    def business_days(context: dg.InitResourceContext) -> BusinessDays:
+        kept = keep_business_days(context.resources.parquet.table(BUSINESS_DAY.path), settings)
+        if context.instance is not None:
+            analytics.tell_business_days(context.instance, kept)
+        return kept
+
     @dg.io_manager(description="MongoDB documents.", required_resource_keys={"mongo"})
     def documents(context: dg.InitResourceContext) -> MongoIOManager:
         return MongoIOManager(context.resources.mongo)
@@ -69,6 +81,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "duckdb": duckdb,
         "spread": spread,
         "parquet": parquet,
+        "business_days": business_days,
         "documents": documents,
     }
 
@@ -97,6 +110,7 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             enrichment.translations,
             enrichment.categories,
             *lake.build_lake_assets(),
+            analytics.business_day,
             *analytics.build_analytics_assets(),
             *reports.REPORTS,
         ],

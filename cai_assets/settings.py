@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cai_assets.opening_hours import Calendar, read_calendars
+
 
 class SettingsError(ValueError):
     """One or more variables have a wrong or missing value; the message lists all of them."""
@@ -143,6 +145,9 @@ class Settings(BaseSettings):
 
     # -- reports
     report_timezone: Annotated[str, AfterValidator(_known_timezone)] = Field("UTC", description="IANA zone.")
+    business_hours: Annotated[tuple[Calendar, ...] | None, NoDecode] = Field(
+        None, description="Opening hours: JSON, or the path of a JSON file; unset: no business time."
+    )
     response_targets: Annotated[tuple[int, ...], NoDecode] = Field(
         (60, 300, 900), description="Seconds, comma-separated: shares of waits answered within each."
     )
@@ -153,6 +158,11 @@ class Settings(BaseSettings):
 
     # -- privacy
     pseudonym_key: SecretStr | None = Field(None, description="Key of the hashes that stand for user ids.")
+
+    @field_validator("business_hours", mode="before")
+    @classmethod
+    def _read_hours(cls, value: Any) -> Any:
+        return read_calendars(value) if isinstance(value, str) else value
 
     @field_validator("response_targets", mode="before")
     @classmethod

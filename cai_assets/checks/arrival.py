@@ -75,7 +75,7 @@ def arrival_verdict(newest: str | None, missing: Sequence[str]) -> dg.AssetCheck
 @dg.asset_check(
     asset=NEWEST_DAY.asset_key,
     name=NEWEST_DAY.name,
-    description=f"No conversation of {GRACE.seconds // 3600} hours ago is of a newer day than the lake has.",
+    description=f"No conversation of {GRACE.seconds // 3600} hours ago is of a day newer than the lake's.",
     # Nothing hangs on it: as a blocking check it ends its run as failed, and so it is told.
     blocking=True,
 )
