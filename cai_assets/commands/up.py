@@ -130,10 +130,8 @@ def _serve(stack: "EmbeddedStack", port: int, out: "Console") -> None:
     out.print()
     out.print(f"  Dagster UI   [bold cyan]{address}[/bold cyan]")
     out.print(f"  Log          {shown_path(log)}")
-    out.print(
-        "  Automation   marts and reports follow by themselves; the sensor nocodb_changes, which follows the"
-    )
-    out.print("               source, is switched on there (see docs/operations.md)")
+    out.print("  Automation   marts and reports follow the facts; to follow the source as well, switch the")
+    out.print("               sensor nocodb_changes on there (docs/operations.md tells of all of them)")
     out.print("  Ctrl-C stops everything.")
     code = process.wait()
     raise StackError(f"Dagster ended by itself with code {code}; the end of its log:\n{_tail(log)}")
