@@ -1,6 +1,7 @@
 """What `deploy/` names is there: variables, commands, volumes, Dagster's own settings; and no secret is."""
 
 import configparser
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -11,11 +12,13 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.execution import asset_backfill
 from dagster._core.instance.config import dagster_instance_config, dagster_instance_config_schema
 from dagster_postgres.storage import DagsterPostgresStorage
 from sqlalchemy.engine import make_url
 
 from cai_assets.automation import SCHEDULES, SENSORS
+from cai_assets.commands.up import PATIENT
 from cai_assets.home import HomeSettings
 from cai_assets.settings import Settings
 from cai_assets_tests.conftest import REPOSITORY
@@ -26,6 +29,7 @@ VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)")
 # Compose's own, and those of the other images; all else has to be a setting of the platform.
 OTHERS = {
     *("POSTGRES_PASSWORD", "POSTGRES_USER", "POSTGRES_DB", "MONGODB_PASSWORD", "CAI_VERSION"),
+    "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR",
     *("MONGO_INITDB_ROOT_USERNAME", "MONGO_INITDB_ROOT_PASSWORD"),
     *(f"DAGSTER_POSTGRES_{name}" for name in ("HOST", "DB", "USER", "PASSWORD")),
 }
@@ -62,6 +66,15 @@ def test_every_variable_that_is_named_is_read_by_something(
 def test_every_variable_that_compose_asks_for_stands_in_the_example(compose: dict[str, Any]) -> None:
     asked = set(VARIABLE.findall((DEPLOY / "compose.yaml").read_text(encoding="utf-8")))
     assert asked - set(written(DEPLOY / "example.env")) == {"CAI_VERSION"}
+
+
+def test_a_backfill_waits_for_the_code_while_it_is_replaced(
+    compose: dict[str, Any], values: dict[str, Any]
+) -> None:
+    name = next(iter(PATIENT))
+    assert compose["services"]["daemon"]["environment"][name] == PATIENT[name]
+    assert values["dagsterDaemon"]["env"][name] == PATIENT[name]
+    assert name in inspect.getsource(asset_backfill), "this version of Dagster knows it by another name"
 
 
 def test_settings_that_are_set_there_are_accepted(compose: dict[str, Any], values: dict[str, Any]) -> None:
