@@ -7,9 +7,10 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test test-nocodb lint format docs soak requirements requirements-check clean
+.PHONY: help demo up test test-nocodb gpu-coverage lint format docs soak requirements requirements-check clean
 
 VENV := .venv
+GPU_VENV := .venv-gpu
 BIN := $(VENV)/bin
 PORT ?= 3000
 DATA ?=
@@ -41,6 +42,9 @@ soak: $(VENV)/.dev  ## Run the long trials
 
 test-nocodb: $(VENV)/.dev  ## Run the trials on a real NocoDB (needs npm, PostgreSQL and ../shared; 1.4 GB the first time)
 	$(BIN)/pytest -m nocodb $(ARGS)
+
+gpu-coverage: $(GPU_VENV)/.made  ## Ask cudf-polars, without a GPU, what it would refuse of the models (480 MB the first time)
+	$(GPU_VENV)/bin/python -m cai_assets.engines.gpu_coverage
 
 lint: $(VENV)/.dev requirements-check  ## Check style, types, import rules, SQL and requirements.txt
 	$(BIN)/ruff check .
@@ -130,6 +134,14 @@ DEV_IS_CURRENT = $(shell test $(VENV)/.dev -nt pyproject.toml && test $(VENV)/.d
 
 $(VENV)/.embedded: $(VENV)/.made pyproject.toml setup.cfg
 	$(if $(DEV_IS_CURRENT),,$(call install,embedded))
+	@touch $@
+
+# cudf-polars wants an older Polars than the rest: an environment of its own, which sees the other one behind it.
+$(GPU_VENV)/.made: $(VENV)/.dev cai_assets_tests/gpu_coverage.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(GPU_VENV)
+	$(BIN)/uv pip install --quiet --no-deps --python $(GPU_VENV)/bin/python -r cai_assets_tests/gpu_coverage.txt
+	@site="import sysconfig; print(sysconfig.get_path('purelib'))"; \
+	  $(BIN)/python -c "$$site" > "$$($(GPU_VENV)/bin/python -c "$$site")/behind.pth"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml setup.cfg

@@ -6,6 +6,7 @@ What the numbers must be is in `oracle`, which DuckDB is held against; here engi
 import math
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from cai_assets.engines.base import Engine
+from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import DUCKDB_ALONE, TablePath, load_models
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests.lake_data import Row, Warehouse
@@ -84,6 +86,15 @@ def _messages(chance: Random, key: str, started: datetime) -> Iterator[Row]:
             "language": chance.choice(("de", "de-AT", "DE", "en", "und", "", None)),
             "created_at": at,
         }
+
+
+def warehouse(folder: Path, sample: Sample) -> Warehouse:
+    """A lake of the sample with all models run by DuckDB."""
+    engine = DuckDBEngine(threads=1, temp_directory=folder / "spill")
+    made = Warehouse(folder, engine, business_hours=BUSINESS_HOURS, report_timezone=sample.timezone)
+    made.load(sample.rows)
+    made.run()
+    return made
 
 
 def assert_engine_agrees(warehouse: Warehouse, engine: Engine, paths: Iterable[TablePath] = ()) -> None:

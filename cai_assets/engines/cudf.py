@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cai_assets.engines.base import (
     EngineError,
@@ -132,8 +133,9 @@ class CudfEngine:
             glob=False,
             storage_options=options,
         )
-        if options and self.device.kind == "gpu":
-            # cudf-polars opens no object store with a key of ours: the rows pass through the host's memory.
+        # cudf-polars opens no object store with a key of ours, and knows nothing of files that are older than
+        # a column: their rows pass through the host's memory.
+        if self.device.kind == "gpu" and (options or _is_older(files, set(empty.columns))):
             return scanned.collect(engine="streaming").lazy()
         return scanned
 
@@ -185,6 +187,11 @@ def import_polars(threads: int | None = None) -> None:
         import polars as pl  # noqa: F401
     except ImportError as error:
         raise PermanentError(f"ENGINE=cudf needs Polars, which is not installed: {EXTRA}") from error
+
+
+def _is_older(files: Sequence[str], columns: set[str]) -> bool:
+    """Whether a local file lacks one of the columns."""
+    return any(columns - set(pq.read_schema(file).names) for file in files)
 
 
 @cache

@@ -34,6 +34,7 @@ LAYERS = {"staging": "facts", "facts": "facts", "marts": "marts"}
 
 DUCKDB_ALONE: Mapping[TablePath, str] = {
     ("marts", "local_hour"): "it asks the time zone's history for every quarter of an hour",
+    ("facts", "fct_term"): "it cuts texts into terms by classes of characters that other engines lack",
 }
 """Models that no other engine than DuckDB runs, whatever ENGINE says, and why (docs/adr/0024)."""
 

@@ -8,12 +8,14 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -51,6 +53,8 @@ _LOCAL: Final = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
 }
+_PORT: Final = 15002
+_CONNECT_TIMEOUT_S: Final = 10
 _GLOB: Final = re.compile(r"([\\{}\[\]*?])")
 
 
@@ -145,6 +149,7 @@ class SparkEngine:
                 session.sql(statement).write.parquet(f"{_address(exchange.address)}/rows")
             closing = stack.pop_all()
         batches = self._read(exchange, model.file, table, closing)
+        next(batches)
         return pa.RecordBatchReader.from_batches(
             table.arrow_schema, without_nulls(batches, model.file, table)
         )
@@ -152,9 +157,13 @@ class SparkEngine:
     def _read(
         self, exchange: Exchange, what: str, table: Table, closing: contextlib.ExitStack
     ) -> Iterator[pa.RecordBatch]:
-        """The rows that Spark wrote; its files stand in the order of their names."""
+        """Nothing, then the rows that Spark wrote; its files stand in the order of their names.
+
+        One that was begun cleans up also if no row is ever asked for.
+        """
         selector = pafs.FileSelector(f"{exchange.path}/rows")
         with closing:
+            yield pa.RecordBatch.from_pylist([], schema=table.arrow_schema)
             found = [info.path for info in exchange.filesystem.get_file_info(selector) if info.is_file]
             for path in sorted(one for one in found if one.endswith(".parquet")):
                 with exchange.filesystem.open_input_file(path) as file:
@@ -180,12 +189,21 @@ class SparkEngine:
     def _opened(self) -> Any:
         with self._lock:
             if self._session is None:
-                with self._explained("Spark"):
+                with self._explained("Spark"), warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)  # of pandas 3, which is not used here
                     self._session = self._connect() if self.remote else self._start()
             return self._session
 
     def _connect(self) -> Any:
         builder = _builder()
+        server = urlsplit(self.remote or "")
+        host, port = server.hostname or "", server.port or _PORT
+        try:  # Connect's client would go on trying for minutes, without a word
+            socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            raise TransientError(
+                f"no Spark Connect answers at {host}:{port} (SPARK_REMOTE): {error}"
+            ) from error
         self._is_ours = True
         session = builder.remote(self.remote).getOrCreate()
         for name, value in _SESSION.items():
@@ -226,9 +244,7 @@ def _builder() -> Any:
         PermanentError: Spark is not installed.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of pandas 3, which is not used here
-            from pyspark.sql import SparkSession
+        from pyspark.sql import SparkSession
     except ImportError as error:
         raise PermanentError(f"ENGINE=spark needs PySpark, which is not installed: {EXTRA}") from error
     return SparkSession.builder

@@ -93,7 +93,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     model = load_models()[VOLUME]
     with (
-        SparkEngine(LocalStore(tmp_path), remote="sc://127.0.0.1:1") as engine,
+        SparkEngine(LocalStore(tmp_path), remote="sc://127.0.0.1:9") as engine,
         pytest.raises(PermanentError, match=r"needs PySpark.*cai_assets\[spark\]"),
     ):
         engine.run(model, {path: [] for path in model.inputs}, {}, table=choice.TABLES[VOLUME])

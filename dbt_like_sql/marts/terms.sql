@@ -3,15 +3,25 @@
 -- Dirichlet prior (Monroe, Colaresi and Quinn 2008): 500 terms in all, spread like those of all weeks. It is
 -- positive where the week has more of the term. Only terms with 20 occurrences in all; a week without any
 -- other week has no rows.
-with weekly as (
+with dated as (
     select
         cast(date_trunc('week', local_date) as date) as report_date,
         channel,
         language,
         term,
-        cast(sum(occurrences) as bigint) as n
+        occurrences
     from facts.fct_term
-    group by cast(date_trunc('week', local_date) as date), channel, language, term
+),
+
+weekly as (
+    select
+        report_date,
+        channel,
+        language,
+        term,
+        cast(sum(occurrences) as bigint) as n
+    from dated
+    group by report_date, channel, language, term
 ),
 
 week_total as (

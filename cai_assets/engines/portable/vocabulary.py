@@ -189,7 +189,7 @@ _MENDS: Final[dict[type[exp.Expr], str]] = {
     exp.RegexpLike: "a column computed in staging: patterns differ",
     exp.RegexpReplace: "a column computed in staging: patterns differ",
     exp.RegexpExtract: "a column computed in staging: patterns differ",
-    exp.RegexpExtractAll: "a model that is declared to run on DuckDB alone (engines/choice.py)",
+    exp.RegexpExtractAll: "a model of DuckDB alone: DUCKDB_ALONE in engines/models.py",
     exp.Exists: "left join a CTE of distinct keys and test for NULL",
     exp.NullSafeEQ: "a = b or (a is null and b is null)",
     exp.NullSafeNEQ: "coalesce(a <> b, true), where both are not NULL at once",
