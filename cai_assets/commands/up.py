@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +143,10 @@ def _serve(stack: "EmbeddedStack", port: int, out: "Console") -> None:
     out.print("               sensor nocodb_changes on there (docs/operations.md tells of all of them)")
     out.print("  Ctrl-C stops everything.")
     code = _watch(process, address, out)
+    # Its runs outlive it, and would go on without the servers that end with this command. Killed, they are
+    # found by the next `cai up`, and started again.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     raise StackError(f"Dagster ended by itself with code {code}; the end of its log:\n{_tail(log)}")
 
 
