@@ -47,7 +47,7 @@ def _documents_check(name: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=["documents", name],
         name="raw_rows_are_all_accounted_for",
-        description="raw rows = live documents + quarantined rows + superseded versions, for every day.",
+        description="raw rows = live documents + quarantined rows + superseded versions + erased, by day.",
         blocking=True,
     )
     def check(
