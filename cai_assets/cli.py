@@ -15,6 +15,7 @@ COMMANDS = (
     "report",
     "history",
     "compact",
+    "erase",
     "doctor",
 )
 

@@ -37,8 +37,9 @@ def eraser(
 
 
 def everything(platform: Platform) -> Iterator[tuple[str, Any]]:
-    """All that is kept, as `(where, value)`: every cell of every Parquet file, counted or not, the bytes of
-    every other file, every document.
+    """All that is kept, as `(where, value)`.
+
+    Every row of every Parquet file, whether it counts or not, the text of every other file, every document.
     """
     base = Path(platform.settings.parquet_base_dir)
     for path in sorted(base.rglob("*")):

@@ -100,19 +100,20 @@ def _without(name: str, person: Person, document: Document) -> Operation:
         if others:
             keep = {"$set": {"superseded": {"$literal": others}}}
         counted: Document = {"$set": {"revision": {"$add": ["$revision", 1]}}}
-        return UpdateOne({"_id": document["_id"]}, [keep, counted])
+        steps: list[Document] = [keep, counted]
+        return UpdateOne({"_id": document["_id"]}, steps)
     decision = decide(document["partition"], [], {**document, "superseded": others, "deleted_at": None})
     if decision.change != "set":
         return DeleteOne({"_id": document["_id"]})
-    stamps = {name: document[name] for name in _STAMPS if name in document}
-    lives = {"_id": document["_id"], **stamps, **decision.document, "deleted_at": None}
+    stamps = {str(name): document[name] for name in _STAMPS if name in document}
+    lives: Document = {"_id": document["_id"], **stamps, **decision.document, "deleted_at": None}
     lives["revision"] = document["revision"] + 1
     if not lives["superseded"]:
         del lives["superseded"]
     return ReplaceOne({"_id": document["_id"]}, lives)
 
 
-_STAMPS: Final = ("ingested_at", "changed_at", "run_id", "schema_version")
+_STAMPS: Final[tuple[str, ...]] = ("ingested_at", "changed_at", "run_id", "schema_version")
 
 
 def _anonymised(store: MongoStore, calls: Sequence[Document], key: bytes) -> Iterator[Operation]:
