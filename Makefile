@@ -1,12 +1,13 @@
 # The ways in for people: `make` lists them. Everything lives in .venv (tools) and .cai (the demo's data).
 #
 # Variables: DATA=folder (conversations of your own instead of the sample), PORT=3000 (the UI's),
-# ARGS="..." (passed on to cai or pytest), PYTHON=/path/to/python (else a fitting one is searched for).
+# ARGS="..." (passed on to cai or pytest), PYTHON=/path/to/python (else a fitting one is searched for),
+# WORKERS=3 (processes that share the tests; 0 for none, to debug).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test test-nocodb lint format soak requirements requirements-check clean
+.PHONY: help demo up test test-nocodb lint format docs soak requirements requirements-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +15,8 @@ PORT ?= 3000
 DATA ?=
 ARGS ?=
 PYTHON ?=
+# Half of a test's time is waiting for servers: on two cores, three processes.
+WORKERS ?= 3
 DATA_OPTION := $(if $(DATA),--data "$(DATA)")
 
 help:  ## List what can be made
@@ -27,8 +30,11 @@ demo: $(VENV)/.embedded  ## Install, materialise sample conversations end to end
 up: $(VENV)/.embedded  ## Run the Dagster UI over the same stack until Ctrl-C (PORT=3000)
 	@$(BIN)/cai up --port $(PORT) $(DATA_OPTION) $(ARGS)
 
+# Whole files, as tests of a file share servers; in their order, as the long ones (e2e) come first.
+PARALLEL = $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+
 test: $(VENV)/.dev  ## Run the tests (ARGS="-k name" to choose)
-	$(BIN)/pytest -m "not soak and not nocodb" $(ARGS)
+	$(BIN)/pytest -m "not soak and not nocodb" $(PARALLEL) $(ARGS)
 
 soak: $(VENV)/.dev  ## Run the long trials
 	$(BIN)/pytest -m soak $(ARGS)
@@ -47,6 +53,9 @@ format: $(VENV)/.dev  ## Format Python and SQL
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/sqlfluff fix --quiet dbt_like_sql cai_assets/resources
+
+docs: $(VENV)/.dev  ## Write docs/metrics.md and docs/data_dictionary.md from the declarations
+	$(BIN)/python docs/write.py
 
 # Without index addresses and hashes: which index a machine uses is that machine's business.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -10,11 +10,14 @@ Proves three claims about raw/* and documents/*, materialised as Dagster assets 
 - MongoDB to Arrow by `read_batches` keeps 90 % of bare pymongoarrow's speed on the same batches.
 
     python benchmarks/source.py                        at NocoDB's own pace, 4 requests a second
-    python benchmarks/source.py --pace 0               unlimited: the insert is the slower ceiling then
-    python benchmarks/source.py --pace 0 --memory      also 1,000,000 rows against 100,000
+    python benchmarks/source.py --pace 0 --nocodb told.json --data folder
+                                                       a real NocoDB without any pace, as fast as it answers
+    python benchmarks/source.py --pace 0               the sandbox without any pace: the insert is slower then
+    python benchmarks/source.py --memory               also 1,000,000 rows against 100,000
 
-The NocoDB is the sandbox, the MongoDB the embedded server; MONGODB_URI names another. Prints a table; exits 1
-where a claim does not hold. Two cores are needed, one for the server that is measured.
+The NocoDB is the sandbox, unless `--nocodb` names a JSON file with the NOCODB_* variables of a real one that
+holds the conversations of `--data`. The MongoDB is the embedded server; MONGODB_URI names another. Prints a
+table; exits 1 where a claim does not hold. Two cores are needed, one for the server that is measured.
 """
 
 import argparse
@@ -35,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pymongo
 import requests
@@ -226,8 +230,8 @@ def _insert(
     return seconds
 
 
-def read_arrow(uri: str, database: str, days: Sequence[str], chunk_rows: int) -> tuple[float, float]:
-    """Best seconds of three: messages to Arrow by bare pymongoarrow, and by the platform's reading."""
+def read_arrow(uri: str, database: str, days: Sequence[str], chunk_rows: int) -> tuple[float, float, int]:
+    """Best seconds of three: messages to Arrow by bare pymongoarrow and by the platform; and how many."""
     from cai_assets.resources import mongo_arrow
     from cai_assets.resources.mongo import MongoStore
 
@@ -250,7 +254,7 @@ def read_arrow(uri: str, database: str, days: Sequence[str], chunk_rows: int) ->
             same = sum(batch.num_rows for batch in store.read_batches("messages", days, chunk_rows))
             ours.append(time.perf_counter() - started)
             assert rows == same, "both must read all messages"
-    return min(bare), min(ours)
+    return min(bare), min(ours), rows
 
 
 @contextmanager
@@ -263,19 +267,39 @@ def mongo(folder: Path) -> Iterator[str]:
         yield server.uri
 
 
+@dataclass(frozen=True)
+class Given:
+    """A NocoDB that runs already: its variables, and a data folder that it holds the rows of."""
+
+    variables: Mapping[str, str]
+    data: Path
+
+
 @contextmanager
-def servers(folder: Path, data: Path) -> Iterator[tuple[SandboxProcess, str]]:
-    """A NocoDB over the data, and the address of a MongoDB."""
-    with SandboxProcess.start(data) as sandbox, mongo(folder / "mongo") as uri:
-        yield sandbox, uri
+def servers(folder: Path, data: Path, given: Given | None = None) -> Iterator[tuple[Mapping[str, str], str]]:
+    """Variables of a NocoDB over the data, and the address of a MongoDB."""
+    with mongo(folder / "mongo") as uri:
+        if given is not None:
+            yield given.variables, uri
+            return
+        with SandboxProcess.start(data) as sandbox:
+            yield sandbox.environment(), uri
+
+
+def days_of(data: Path) -> list[str]:
+    """Every UTC day from the first to the last on which a conversation of a data folder started."""
+    started = pq.read_table(data / "conversations.parquet", columns=["started_at"])["started_at"]
+    bounds = pc.min_max(started).as_py()
+    first, last = (bounds[end].astimezone(UTC).date() for end in ("min", "max"))
+    return [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
 
 
 def environment_of(
-    sandbox: SandboxProcess, uri: str, folder: Path, pace: float, database: str
+    nocodb: Mapping[str, str], uri: str, folder: Path, pace: float, database: str
 ) -> dict[str, str]:
     """Variables of the measured process."""
     return {
-        **sandbox.environment(),
+        **nocodb,
         "MONGODB_URI": uri,
         "MONGODB_DATABASE": database,
         "PARQUET_BASE_DIR": str(folder / "lake" / database),
@@ -285,23 +309,24 @@ def environment_of(
     }
 
 
-def speed(rows: int, per_day: int, pace: float, out: Console) -> list[str]:
+def speed(rows: int, per_day: int, pace: float, given: Given | None, out: Console) -> list[str]:
     """Print rows a second beside the ceilings; returns the claims that do not hold."""
     failed = []
     with tempfile.TemporaryDirectory(prefix="cai-benchmark-") as name:
         folder = Path(name)
-        days = write_source(folder / "data", rows, per_day)
-        with servers(folder, folder / "data") as (sandbox, uri):
-            measured = measure(environment_of(sandbox, uri, folder, pace, "measured"), days, folder)
-            fetched = fetch_bare(measured, sandbox.environment()["NOCODB_API_TOKEN"], pace, threads=8)
-            arrow_bare, arrow_ours = read_arrow(uri, "measured", days, chunk_rows=10_000)
+        days = days_of(given.data) if given else write_source(folder / "data", rows, per_day)
+        with servers(folder, folder / "data", given) as (nocodb, uri):
+            measured = measure(environment_of(nocodb, uri, folder, pace, "measured"), days, folder)
+            fetched = fetch_bare(measured, nocodb["NOCODB_API_TOKEN"], pace, threads=8)
+            arrow_bare, arrow_ours, messages = read_arrow(uri, "measured", days, chunk_rows=10_000)
             # A server of its own: the embedded one slows down as its cache of 256 MB fills.
             with mongo(folder / "bare") as empty:
                 inserted = insert_bare(uri, "measured", empty, batch_size=1000)
     total = measured.rows
     slower = max(fetched, inserted)
     share = slower / measured.seconds
-    table = Table(title=f"{total:,} rows of {len(days)} days, {len(measured.urls)} requests, pace {pace:g}/s")
+    which = "a given NocoDB" if given else "the sandbox"
+    table = Table(title=f"{total:,} rows of {which}, {len(measured.urls)} requests, at most {pace:g}/s")
     for column in ("", "seconds", "rows/s", "share"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("pages fetched and thrown away", f"{fetched:.1f}", f"{total / fetched:,.0f}", "")
@@ -314,8 +339,8 @@ def speed(rows: int, per_day: int, pace: float, out: Console) -> list[str]:
     )
     table.add_section()
     arrow_share = arrow_bare / arrow_ours
-    table.add_row("bare pymongoarrow, messages", f"{arrow_bare:.2f}", f"{rows / arrow_bare:,.0f}", "")
-    table.add_row("read_batches", f"{arrow_ours:.2f}", f"{rows / arrow_ours:,.0f}", f"{arrow_share:.2f}")
+    table.add_row("bare pymongoarrow, messages", f"{arrow_bare:.2f}", f"{messages / arrow_bare:,.0f}", "")
+    table.add_row("read_batches", f"{arrow_ours:.2f}", f"{messages / arrow_ours:,.0f}", f"{arrow_share:.2f}")
     out.print(table)
     if share < LEAST_SHARE:
         failed.append(f"rows a second are {share:.2f} of the slower ceiling, not {LEAST_SHARE}")
@@ -336,8 +361,8 @@ def memory(rows: int, per_day: int, out: Console) -> list[str]:
         with tempfile.TemporaryDirectory(prefix="cai-benchmark-") as name:
             folder = Path(name)
             days = write_source(folder / "data", size, per_day)
-            with servers(folder, folder / "data") as (sandbox, uri):
-                measured = measure(environment_of(sandbox, uri, folder, 100_000, "memory"), days, folder)
+            with servers(folder, folder / "data") as (nocodb, uri):
+                measured = measure(environment_of(nocodb, uri, folder, 100_000, "memory"), days, folder)
         peaks.append(measured.peak_mb)
         table.add_row(f"{size:,}", str(len(days)), f"{measured.seconds:.0f}", f"{measured.peak_mb:.0f}")
     out.print(table)
@@ -354,18 +379,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="messages (default 100,000)")
     parser.add_argument("--per-day", type=int, default=10_000, help="messages of a day (default 10,000)")
     parser.add_argument("--pace", type=float, default=4, help="requests a second; 0 for no limit (default 4)")
+    parser.add_argument("--nocodb", type=Path, help="JSON file with the NOCODB_* variables of a real one")
+    parser.add_argument("--data", type=Path, help="with --nocodb: the data folder whose rows it holds")
     parser.add_argument("--memory", action="store_true", help="also measure ten times the range")
     parser.add_argument("--only-memory", action="store_true", help="measure nothing else")
     parser.add_argument("--materialise", nargs=3, metavar=("FIRST", "LAST", "TOLD"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.materialise:
-        first, last, told = given.materialise
+    options = parser.parse_args()
+    if options.materialise:
+        first, last, told = options.materialise
         materialise(first, last, Path(told))
         return
+    if (options.nocodb is None) != (options.data is None):
+        parser.error("--nocodb and --data go together")
+    given = None
+    if options.nocodb:
+        variables = json.loads(options.nocodb.read_text(encoding="utf-8"))
+        given = Given({k: v for k, v in variables.items() if k.startswith("NOCODB_")}, options.data)
     out = Console()
-    failed = [] if given.only_memory else speed(given.rows, given.per_day, given.pace or 100_000, out)
-    if given.memory or given.only_memory:
-        failed += memory(given.rows, given.per_day, out)
+    pace = options.pace or 100_000
+    failed = [] if options.only_memory else speed(options.rows, options.per_day, pace, given, out)
+    if options.memory or options.only_memory:
+        failed += memory(options.rows, options.per_day, out)
     for claim in failed:
         out.print(f"[red]does not hold:[/red] {claim}")
     sys.exit(bool(failed))

@@ -13,6 +13,7 @@ COMMANDS = (
     "categorise",
     "status",
     "report",
+    "metrics",
     "history",
     "compact",
     "erase",

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cai_assets.opening_hours import Calendar, read_calendars
+
 
 class SettingsError(ValueError):
     """One or more variables have a wrong or missing value; the message lists all of them."""
@@ -139,9 +141,16 @@ class Settings(BaseSettings):
     # -- logging
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="Incoming webhook of a chat, which is told of failures; whoever knows it can post."
+    )
+    dagster_ui_url: Url | None = Field(None, description="Address of the Dagster UI, for links in alerts.")
 
     # -- reports
     report_timezone: Annotated[str, AfterValidator(_known_timezone)] = Field("UTC", description="IANA zone.")
+    business_hours: Annotated[tuple[Calendar, ...] | None, NoDecode] = Field(
+        None, description="Opening hours: JSON, or the path of a JSON file; unset: no business time."
+    )
     response_targets: Annotated[tuple[int, ...], NoDecode] = Field(
         (60, 300, 900), description="Seconds, comma-separated: shares of waits answered within each."
     )
@@ -163,6 +172,11 @@ class Settings(BaseSettings):
         description="Countries (ISO 3166) whose phone numbers are told without a country's code.",
     )
     redact_dify: bool = Field(True, description="Send Dify the masked texts; false: the original ones.")
+
+    @field_validator("business_hours", mode="before")
+    @classmethod
+    def _read_hours(cls, value: Any) -> Any:
+        return read_calendars(value) if isinstance(value, str) else value
 
     @field_validator("response_targets", mode="before")
     @classmethod
@@ -189,6 +203,13 @@ class Settings(BaseSettings):
         wrong = [one for one in value if not (len(one) == 2 and one.isascii() and one.isalpha())]
         if wrong:
             raise ValueError(f"{', '.join(map(repr, wrong))} is no country; write two letters, as US,DE")
+        return value
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _webhook_is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("it does not start with http:// or https://")  # the value stays secret
         return value
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ from cai_assets.resources.plain_copies import FOLDER, copy_plainly
 from cai_assets.resources.published import Published, publish
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
+from cai_assets.schemas.standing import versions
+from cai_assets.schemas.tables import MARTS
 from cai_assets.settings import Settings
 
 # A page lists this many conversations with their transcripts: some 2 MB of HTML. The facts hold all of them.
@@ -81,7 +83,8 @@ def _published(done: Published) -> dict[str, Any]:
 def report_documents(
     table: Table, rows: list[dict[str, Any]], *, zone: str, as_of: datetime | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A mart's rows as documents: `_id`, and report, grain, date, zone, dims, metrics."""
+    """A mart's rows as documents: `_id`, and report, grain, date, zone, dims, metrics and their versions."""
+    definitions = versions(table)
     for row in rows:
         dims = {name: row[name] for name in DIMENSIONS if name in row}
         metrics = {k: _plain(v) for k, v in row.items() if k not in {*dims, "month", "report_date"}}
@@ -98,6 +101,7 @@ def report_documents(
                 "timezone": zone,
                 "dims": dims,
                 "metrics": metrics,
+                "definition_v": definitions,
                 "settled": settled,
             },
         )
@@ -214,7 +218,7 @@ def daily_report(
     "plain_parquet",
     description="The marts as plain Parquet, a hive folder a month, for tools that know no Delta tables.",
     kinds={"parquet"},
-    ins={table.name: dg.AssetIn(list(table.path)) for table in marts.TABLES},
+    ins={table.name: dg.AssetIn(list(table.path)) for table in MARTS},
 )
 def plain_parquet(
     parquet: dg.ResourceParam[ParquetIOManager], settings: dg.ResourceParam[Settings], **inputs: Any
@@ -222,7 +226,7 @@ def plain_parquet(
     """One folder a mart below reports/marts, replaced file by file."""
     loaded: Mapping[str, LakeFiles] = inputs
     spec = ParquetSpec.from_settings(settings)
-    copies = [copy_plainly(loaded[table.name], spec) for table in marts.TABLES]
+    copies = [copy_plainly(loaded[table.name], spec) for table in MARTS]
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(parquet.store.location(*FOLDER)),
@@ -239,7 +243,7 @@ def plain_parquet(
     description="The dashboard over all days: one HTML page that holds its data and needs no network.",
     kinds={"html"},
     deps=[
-        *(list(table.path) for table in marts.TABLES),
+        *(list(table.path) for table in MARTS),
         list(FACT),
         ["facts", "stg_messages"],
         ["facts", "fct_wait"],

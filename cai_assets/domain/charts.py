@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from cai_assets.domain.formats import duration, label, number
+from cai_assets.schemas.metrics import metric
 
 Rows = Sequence[Mapping[str, Any]]
 Spec = dict[str, Any]
@@ -133,25 +134,25 @@ def _stacked(
     *,
     value: str,
     by: str,
-    title: str,
+    shows: str,
     colours: Mapping[str, str] | None = None,
     x: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Spec:
-    """Stacked bars: rows of `day`, `by` and `value`."""
+    """Stacked bars: rows of `day`, `by` and `value`, which is the metric `shows`."""
     order = {name: place for place, name in enumerate(colours or {})}
     return _chart(
         [{**row, "place": order.get(row[by], 0)} for row in rows],
         mark={"type": "bar", "tooltip": True},
         encoding={
             "x": x or _day_axis(days, paddingInner=0.15),
-            "y": _count(value, title),
+            "y": _count(value, metric(shows).unit),
             "color": _colour(by, by, colours),
             "order": {"field": "place", "type": "quantitative"},
             "tooltip": [
                 {"field": (x or {"field": "day"})["field"], "type": "nominal"},
                 {"field": by, "type": "nominal"},
-                {"field": value, "type": "quantitative", "title": title},
+                {"field": value, "type": "quantitative", "title": metric(shows).title},
             ],
         },
         **more,
@@ -170,7 +171,7 @@ def volume(rows: Rows) -> Spec:
         if row["conversations_started"]
     ]
     started = [row for row in rows if row["conversations_started"]]
-    return _stacked(shown, _days(started), value="conversations", by="channel", title="conversations")
+    return _stacked(shown, _days(started), value="conversations", by="channel", shows="conversations_started")
 
 
 def messages(rows: Rows) -> Spec:
@@ -182,7 +183,7 @@ def messages(rows: Rows) -> Spec:
         if row[column]
     ]
     return _stacked(
-        shown, _days(rows), value="messages", by="sender", title="messages", colours=SENDER_COLOURS
+        shown, _days(rows), value="messages", by="sender", shows="messages", colours=SENDER_COLOURS
     )
 
 
@@ -208,7 +209,7 @@ def _duration_axis(longest: float) -> Spec:
 def replies(rows: Rows) -> Spec:
     """Median and 90th percentile of the reply time per day. Rows: report_date, p50_s, p90_s; seconds."""
     by_day = {row["report_date"].isoformat(): row for row in rows}
-    names = {"p50_s": "median", "p90_s": "90th percentile"}
+    names = {column: metric(f"response_{column}").heading for column in ("p50_s", "p90_s")}
     days = _days(rows)
     # A day on which nobody waited keeps its place and breaks the line: nothing is made up for it.
     found: list[tuple[str, str, float | None]] = [
@@ -227,13 +228,11 @@ def replies(rows: Rows) -> Spec:
         encoding={
             "x": _day_axis(days, padding=0.5),
             "y": _duration_axis(max(measured, default=1)),
-            "color": _colour(
-                "percentile", "percentile", {"median": PALETTE[0], "90th percentile": PALETTE[1]}
-            ),
+            "color": _colour("percentile", "percentile", dict(zip(names.values(), PALETTE, strict=False))),
             "tooltip": [
                 {"field": "day", "type": "nominal"},
                 {"field": "percentile", "type": "nominal"},
-                {"field": "time", "type": "nominal", "title": "reply time"},
+                {"field": "time", "type": "nominal", "title": "Reply time"},
             ],
         },
     )
@@ -256,7 +255,7 @@ def outcomes(rows: Rows) -> Spec:
         _days([row for row in rows if row["report_date"] is not None]),
         value="conversations",
         by="outcome",
-        title="conversations",
+        shows="conversations",
         colours={label(name): colour for name, colour in OUTCOMES.items() if label(name) in present},
     )
 
@@ -344,7 +343,7 @@ def heatmap(rows: Rows) -> Spec:
             "color": {
                 "field": "messages",
                 "type": "quantitative",
-                "title": "messages",
+                "title": metric("user_messages").title,
                 "scale": {"range": ["#eef3f7", ACCENT], "domainMin": 0},
                 "legend": {
                     "orient": "top",
@@ -379,7 +378,7 @@ def hours(rows: Rows) -> Spec:
         [],
         value="messages",
         by="sender",
-        title="messages",
+        shows="messages",
         colours=SENDER_COLOURS,
         x=x,
         width=1000,

@@ -16,6 +16,7 @@ import vl_convert
 
 from cai_assets.domain import formats
 from cai_assets.domain.formats import duration, number, share
+from cai_assets.schemas.metrics import metric
 
 __all__ = ["daily_page", "dashboard_page", "duration", "number", "script_safe", "share", "svg"]
 
@@ -39,7 +40,7 @@ def _templates() -> jinja2.Environment:
         weekday=formats.weekday,
         local_time=formats.local_time,
     )
-    environment.globals["share"] = share
+    environment.globals.update(share=share, metric=metric)
     return environment
 
 

@@ -66,8 +66,9 @@ def decide(partition: str, new: Sequence[Version], stored: Document | None) -> D
         stored: the whole document of this id, or None where there is none.
     """
     if stored is None and len(new) == 1:  # the rule below, for what is nearly every row of a first load
-        fields = {**_stored_fields(_candidate(new[0])), "superseded": []}
-        return Decision("insert", fields, same_content=False, live=True, superseded=0, was_live=False)
+        return Decision(
+            "insert", _first_of(new[0]), same_content=False, live=True, superseded=0, was_live=False
+        )
     lives = stored is not None and stored.get("deleted_at") is None
     was_live = lives and stored is not None and stored["partition"] == partition
     old_entries: list[Document] = list(stored.get("superseded") or ()) if stored else []
@@ -164,6 +165,19 @@ def _current(stored: Document) -> _Candidate:
     entry = {name: stored[name] for name in _CONTROL}
     fields = {name: value for name, value in stored.items() if name not in _STAMPS}
     return _kept({**entry, "reason": "", "fields": fields})
+
+
+def _first_of(version: Version) -> Document:
+    """`_stored_fields` of the only version there is, in one step: a first load makes nothing else."""
+    return {
+        **version.fields,
+        "partition": version.partition,
+        "source_id": version.source_id,
+        "source_updated_us": version.source_updated_us,
+        "content_hash": version.content_hash,
+        "source_updated_at": instant_of(version.source_updated_us),
+        "superseded": [],
+    }
 
 
 def _stored_fields(winner: _Candidate) -> Document:

@@ -12,6 +12,7 @@ import pyarrow.types as pt
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.duckdb_text import quoted
 from cai_assets.schemas.base import Column, Table
+from cai_assets.schemas.metrics import METRICS
 
 Number = int | float | Decimal
 _OLD, _NEW = ("before", "rows"), ("after", "rows")
@@ -122,8 +123,10 @@ def _number(column: Column, total: Number | None) -> Number | None:
 
 
 def _adds_up(column: Column) -> bool:
-    """Whether a sum of the column means something: not of instants, hours of the day, places in an order."""
+    """Whether a sum of the column means something: not of instants, places, percentiles."""
     kind = column.type
+    if column.metric and not METRICS[column.metric].additive:
+        return False
     if column.unit in (None, "us", "h", "weekday", "place", "quintile"):
         return False
     return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind))

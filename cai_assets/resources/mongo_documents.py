@@ -7,7 +7,7 @@ revision it was decided on, and what did not match is read and decided again.
 
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -95,7 +95,7 @@ def replace_partitions(
     erasures = Erasures(store)
     noted = erasures.dropped(batch.table, batch.partitions)
     result = Replacement()
-    with _young_garbage_alone():
+    with _garbage_collected_by_parts() as collect:
         try:
             for part in _ahead(batch.parts(), store.workers > 1):
                 replacing = _Replacing(store, batch.table, part, _Stamps(run_id, now))
@@ -108,23 +108,34 @@ def replace_partitions(
                 for day, count in replacing.elsewhere.items():
                     if day not in batch.partitions:
                         result.elsewhere[day] += count
+                del part, replacing
+                collect()
         except PyMongoError as error:
             raise store.explain(error) from error
     return result
 
 
 @contextmanager
-def _young_garbage_alone() -> Iterator[None]:
-    """Let the garbage collector pass over what is there already.
+def _garbage_collected_by_parts() -> Iterator[Callable[[], None]]:
+    """Collect garbage when it is asked for instead of whenever there are 700 objects more.
 
-    Millions of dictionaries come and go here, each of whose generations has it look through all modules and
-    all of Dagster's objects again: a fifth of the time (measured, 100,000 messages: 6.2 s, and 5.1 s so).
+    Millions of dictionaries come and go here, none of them in a circle: looking for circles among them took
+    two fifths of the time (measured, 100,000 messages: 6.2 s; 5.1 s with what was there before frozen; 4.0 s
+    so).
     """
+    was_on = gc.isenabled()
     gc.freeze()
+    gc.disable()
+
+    def collect() -> None:
+        gc.collect(1)
+
     try:
-        yield
+        yield collect
     finally:
         gc.unfreeze()
+        if was_on:
+            gc.enable()
 
 
 def _ahead(parts: Iterator[PartitionDocuments], concurrent: bool) -> Iterator[PartitionDocuments]:
@@ -265,15 +276,16 @@ class _Replacing:
         """
         if decision.change == "none":
             return None
-        stamps = {"changed_at": self.stamps.now, "run_id": self.stamps.run_id}
+        now, run_id = self.stamps.now, self.stamps.run_id
         if decision.change == "insert":
             whole = {
-                **decision.document, **stamps, "_id": key, "ingested_at": self.stamps.now,
+                "_id": key, **decision.document, "changed_at": now, "run_id": run_id, "ingested_at": now,
                 "schema_version": SCHEMA_VERSION, "deleted_at": None, "revision": 1,
             }  # fmt: skip
             if not whole["superseded"]:
                 del whole["superseded"]
             return InsertOne(whole)
+        stamps = {"changed_at": now, "run_id": run_id}
         assert stored is not None  # noqa: S101  only an insert is decided without a document
         values: Document = {"revision": stored["revision"] + 1}
         gone = dict.fromkeys(_DERIVED if not decision.same_content and self.table == "messages" else (), "")

@@ -24,6 +24,7 @@ class Column:
         unit: of numbers, as "s", "us", "tokens", "USD"; None where there is none.
         nullable: whether NULL may stand here.
         values: the only texts allowed, where they are few.
+        metric: name of the metric that stands here (`schemas.metrics`); its description and unit are these.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Column:
     unit: str | None = None
     nullable: bool = False
     values: tuple[str, ...] | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,40 +5,24 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 * Only live traffic counts (`fct_conversation.is_counted`); in `cost` all of it does, as all is paid for.
 * `report_date` is the local day (REPORT_TIMEZONE) on which the thing that is measured began, so a late reply
   changes an old day. `month` is its `YYYY-MM`.
+* A column that measures is made of its metric (`schemas.metrics`); dimensions are declared here.
 * A ratio is two columns, numerator and denominator; sums of both over any rows give the ratio of these rows.
   Percentiles are exact for their row, interpolated linearly; they must not be averaged.
 * Nothing that happened is NULL and counted, never 0 seconds.
 * Decisions that need time to pass (settled, overdue) are taken at `as_of`, the latest change of the source.
 """
 
-import pyarrow as pa
+from cai_assets.schemas.base import Column, Table
+from cai_assets.schemas.columns import DATE, FLAG, TEXT
+from cai_assets.schemas.facts import OUTCOMES
+from cai_assets.schemas.mart_columns import CHANNEL as _CHANNEL
+from cai_assets.schemas.mart_columns import LANGUAGE as _LANGUAGE
+from cai_assets.schemas.mart_columns import MONTH as _MONTH
+from cai_assets.schemas.mart_columns import report_date as _date
+from cai_assets.schemas.metrics import measure
+from cai_assets.schemas.times import CLOCKS
 
-from cai_assets.schemas.base import MONEY, Column, Table
-from cai_assets.schemas.facts import COUNT, DATE, OUTCOMES, TEXT, count, seconds
-
-CLOCKS = ("first", "first_human", "after_handoff", "reply")
 SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
-
-_MONTH = Column("month", TEXT, "Month of report_date, as `YYYY-MM`.")
-_CHANNEL = Column("channel", TEXT, "Channel of the conversation; `unknown` where the source names none.")
-_LANGUAGE = Column("language", TEXT, "Language of the conversation (fct_conversation.language).")
-
-
-def _date(meaning: str) -> Column:
-    return Column("report_date", DATE, meaning)
-
-
-def _tokens(meaning: str) -> Column:
-    return count("tokens", f"{meaning}; NULL where Dify never said.", "tokens", nullable=True)
-
-
-def _price(meaning: str) -> Column:
-    return Column("price", MONEY, f"{meaning}; NULL where Dify never said.", "currency", nullable=True)
-
-
-def _conversations(name: str, description: str) -> Column:
-    return count(name, description, "conversations")
-
 
 VOLUME = Table(
     layer="marts",
@@ -52,35 +36,17 @@ VOLUME = Table(
         _date("Local day of the messages."),
         _CHANNEL,
         _LANGUAGE,
-        _conversations(
-            "conversations_started", "Conversations whose first counted message falls on the day."
-        ),
-        _conversations("conversations_active", "Conversations with a counted message on the day."),
-        count("messages", "Counted messages, all senders."),
-        count("user_messages", "Messages of users."),
-        count("bot_messages", "Messages of bots."),
-        count("agent_messages", "Messages of agents."),
-        count("waits", "User turns that began on the day.", "turns"),
+        measure("conversations_started"),
+        measure("conversations_active"),
+        measure("messages"),
+        measure("user_messages"),
+        measure("bot_messages"),
+        measure("agent_messages"),
+        measure("waits"),
     ),
     key=("report_date", "channel", "language"),
     partition_by="month",
 )
-
-
-def _targets() -> tuple[Column, ...]:
-    columns = []
-    for n in (1, 2, 3):
-        columns += [
-            count(
-                f"within_target_{n}", f"Answered within RESPONSE_TARGETS number {n}: the numerator.", "waits"
-            ),
-            count(
-                f"decided_{n}",
-                f"Answered, or open for longer than target {n} at as_of: the denominator.",
-                "waits",
-            ),
-        ]
-    return tuple(columns)
 
 
 RESPONSE = Table(
@@ -100,21 +66,21 @@ RESPONSE = Table(
             "answer.",
             values=CLOCKS,
         ),
-        count("n", "Clocks that stopped.", "waits"),
-        count(
-            "n_open",
-            "Clocks still running: nobody answered. For first_human those that no bot answered either; for "
-            "after_handoff always 0, as a hand-off is only seen when an agent answers.",
-            "waits",
-        ),
-        seconds("sum_s", "Sum of the durations; with n, the mean of any rows."),
-        seconds("avg_s", "Mean."),
-        seconds("p50_s", "Median."),
-        seconds("p90_s", "90th percentile."),
-        seconds("p95_s", "95th percentile."),
-        seconds("p99_s", "99th percentile."),
-        seconds("max_s", "Longest."),
-        *_targets(),
+        measure("response_n", "n"),
+        measure("response_n_open", "n_open"),
+        measure("response_sum_s", "sum_s"),
+        measure("response_avg_s", "avg_s"),
+        measure("response_p50_s", "p50_s"),
+        measure("response_p90_s", "p90_s"),
+        measure("response_p95_s", "p95_s"),
+        measure("response_p99_s", "p99_s"),
+        measure("response_max_s", "max_s"),
+        measure("within_target_1"),
+        measure("decided_1"),
+        measure("within_target_2"),
+        measure("decided_2"),
+        measure("within_target_3"),
+        measure("decided_3"),
     ),
     key=("report_date", "channel", "language", "clock"),
     partition_by="month",
@@ -129,27 +95,23 @@ RESOLUTION = Table(
         _date("Local day of the conversation's first counted message."),
         _CHANNEL,
         _LANGUAGE,
-        _conversations("started", "Conversations that began on the day."),
-        _conversations("resolved", "Those resolved at least once."),
-        _conversations("reopened", "Those reopened within 7 days of a resolve at least once."),
-        _conversations(
-            "settled", "Resolved ones whose durability is decided: reopened, or 7 days passed at as_of."
-        ),
-        _conversations("durable", "Settled ones whose last resolve was not reopened within 7 days."),
-        count("resolution_events", "Resolves.", "events"),
-        count("resolution_users", "Distinct users with a resolved conversation; not additive.", "users"),
-        _conversations(
-            "resolution_n", "Conversations with a duration: a resolve not before the first message."
-        ),
-        seconds("first_p50_s", "Median from first message to first resolve."),
-        seconds("first_p90_s", "90th percentile of the same."),
-        seconds("last_p50_s", "Median from first message to last resolve."),
-        seconds("last_p90_s", "90th percentile of the same."),
-        seconds("last_sum_s", "Sum of the same; with resolution_n, the mean of any rows."),
-        _conversations("zero_touch", "Resolved without an agent's turn."),
-        _conversations("one_touch", "Resolved with one."),
-        _conversations("two_touch", "Resolved with two."),
-        _conversations("multi_touch", "Resolved with three or more."),
+        measure("conversations_started", "started"),
+        measure("resolved"),
+        measure("reopened"),
+        measure("settled"),
+        measure("durable"),
+        measure("resolution_events"),
+        measure("resolution_users"),
+        measure("resolution_n"),
+        measure("resolution_first_p50_s", "first_p50_s"),
+        measure("resolution_first_p90_s", "first_p90_s"),
+        measure("resolution_last_p50_s", "last_p50_s"),
+        measure("resolution_last_p90_s", "last_p90_s"),
+        measure("resolution_last_sum_s", "last_sum_s"),
+        measure("zero_touch"),
+        measure("one_touch"),
+        measure("two_touch"),
+        measure("multi_touch"),
     ),
     key=("report_date", "channel", "language"),
     partition_by="month",
@@ -163,23 +125,16 @@ CONTAINMENT = Table(
         _MONTH,
         _date("Local day of the conversation's first counted message, else of its start."),
         _CHANNEL,
-        _conversations("conversations", "All of them: the sum of the outcomes."),
-        _conversations("started", "Those with a counted message: all but the empty ones."),
-        _conversations("bot_conversations", "Those in which a bot and the user wrote: the denominator."),
-        _conversations("contained", "Of these, resolved and no agent wrote."),
-        _conversations("handed_off", "Of these, an agent wrote after a bot."),
-        _conversations(
-            "contained_settled",
-            "Contained ones whose 24 hours are decided: the user came back, or 24 hours passed at as_of.",
-        ),
-        _conversations(
-            "contained_no_return_24h",
-            "Settled ones whose user started nothing else from the start of the conversation to 24 hours "
-            "after its end.",
-        ),
-        _conversations("abandoned", "Those that ended as `abandoned`."),
+        measure("conversations"),
+        measure("conversations_started", "started"),
+        measure("bot_conversations"),
+        measure("contained"),
+        measure("handed_off"),
+        measure("contained_settled"),
+        measure("contained_no_return_24h"),
+        measure("outcome_abandoned", "abandoned"),
         *(
-            _conversations(f"outcome_{outcome}", f"Those with the outcome `{outcome}`.")
+            measure("contained" if outcome == "contained" else f"outcome_{outcome}", f"outcome_{outcome}")
             for outcome in OUTCOMES
         ),
     ),
@@ -195,23 +150,21 @@ LANGUAGE = Table(
         _MONTH,
         _date("Local day of the messages."),
         Column("language", TEXT, "Language of the message (stg_messages.language)."),
-        count("messages", "Counted messages."),
-        count("user_messages", "Those of users."),
-        count("users", "Distinct users who wrote them; not additive.", "users"),
-        _conversations(
-            "conversations", "Distinct conversations with such a message; not additive over languages."
-        ),
-        count("needing_translation", "Messages with a translation row: the denominator of coverage."),
-        count("translated", "Those that are translated: the numerator."),
-        count("cached", "Of these, those whose translation another message had been paid for."),
-        count("failed", "Those that were asked for in vain."),
-        count("skipped", "Those not asked for: no key, or the budget was spent."),
-        _tokens("Tokens of all tries, by the ledger"),
-        _price("Price of all tries, by the ledger"),
-        seconds("lag_p50_s", "Median from the message to its translation, by the ledger."),
-        seconds("lag_p95_s", "95th percentile of the same."),
-        count("detection_compared", "Messages whose language is both declared and detected (not `und`)."),
-        count("detection_agreeing", "Those where both name the same language, regions apart."),
+        measure("messages"),
+        measure("user_messages"),
+        measure("users_writing", "users"),
+        measure("conversations_active", "conversations", note="Not additive over languages."),
+        measure("needing_translation"),
+        measure("translated"),
+        measure("translated_cached", "cached"),
+        measure("translation_failed", "failed"),
+        measure("translation_skipped", "skipped"),
+        measure("tokens", note="Here of translations, by the day of the message."),
+        measure("price", note="Here of translations, by the day of the message."),
+        measure("translation_lag_p50_s", "lag_p50_s"),
+        measure("translation_lag_p95_s", "lag_p95_s"),
+        measure("detection_compared"),
+        measure("detection_agreeing"),
     ),
     key=("report_date", "language"),
     partition_by="month",
@@ -229,26 +182,20 @@ CATEGORY = Table(
         _date("Monday of the week of the conversation's first counted message."),
         Column("taxonomy_version", TEXT, "Version of the list of categories."),
         Column("category", TEXT, "What the conversations are about; `unknown` where it could not be told."),
-        _conversations("conversations", "Conversations of the category: the numerator of its share."),
-        _conversations("of_week", "All categorised ones of the week and version: the denominator."),
-        _conversations("by_llm", "Those that the workflow decided."),
-        _conversations("by_rule", "Those that keywords decided."),
-        _conversations("by_human", "Those that a person decided."),
-        Column(
-            "wow_z",
-            pa.float64(),
-            "z score of the share against that of the week before; NULL without one, or where all or none "
-            "of both weeks are of the category.",
-            nullable=True,
-        ),
-        _conversations("resolved", "Those resolved at least once."),
-        _conversations("bot_conversations", "Those in which a bot and the user wrote."),
-        _conversations("contained", "Of these, resolved and no agent wrote."),
-        seconds("resolution_p50_s", "Median from first message to last resolve."),
-        _conversations("csat_answered", "Those whose satisfaction survey was answered."),
-        _conversations("csat_positive", "Of these, with 4 or 5 points."),
-        _tokens("Tokens of all calls for the conversations"),
-        _price("Price of all calls for the conversations"),
+        measure("categorised", "conversations"),
+        measure("categorised_of_week", "of_week"),
+        measure("categorised_by_llm", "by_llm"),
+        measure("categorised_by_rule", "by_rule"),
+        measure("categorised_by_human", "by_human"),
+        measure("category_wow_z", "wow_z"),
+        measure("resolved"),
+        measure("bot_conversations"),
+        measure("contained"),
+        measure("resolution_last_p50_s", "resolution_p50_s"),
+        measure("csat_answered"),
+        measure("csat_positive"),
+        measure("tokens", note="Here of all calls for the conversations."),
+        measure("price", note="Here of all calls for the conversations."),
     ),
     key=("report_date", "taxonomy_version", "category"),
     partition_by="month",
@@ -267,18 +214,18 @@ COST = Table(
         Column("purpose", TEXT, "What for.", values=("translation", "category")),
         Column("model", TEXT, "Language model; `unknown` where Dify did not say, or nothing was asked."),
         Column("currency", TEXT, "Currency of the price; `unknown` where there is none."),
-        count("calls", "Runs of workflows.", "calls"),
-        count("requests", "Requests sent, refused ones included.", "requests"),
-        count("ok", "Texts (or conversations) that were answered.", "answers"),
-        count("failed", "Tries that gave no usable answer.", "answers"),
-        count("cached", "Texts served from the memory, which costs nothing.", "answers"),
-        count("unknown_usage", "Answers and failures whose tokens Dify did not say.", "answers"),
-        _tokens("Tokens"),
-        _price("Price"),
-        Column("latency_p50_ms", pa.float64(), "Median latency of the calls.", "ms", nullable=True),
-        Column("latency_p95_ms", pa.float64(), "95th percentile of the same.", "ms", nullable=True),
-        _conversations("conversations", "Conversations for which there was a call; not additive."),
-        _conversations("resolved_conversations", "Those of them resolved at least once; not additive."),
+        measure("llm_calls", "calls"),
+        measure("llm_requests", "requests"),
+        measure("llm_answers", "ok"),
+        measure("llm_failures", "failed"),
+        measure("llm_cached", "cached"),
+        measure("llm_unknown_usage", "unknown_usage"),
+        measure("tokens"),
+        measure("price"),
+        measure("llm_latency_p50_ms", "latency_p50_ms"),
+        measure("llm_latency_p95_ms", "latency_p95_ms"),
+        measure("llm_conversations", "conversations"),
+        measure("llm_resolved_conversations", "resolved_conversations"),
     ),
     key=("report_date", "purpose", "model", "currency"),
     partition_by="month",
@@ -292,24 +239,28 @@ USER = Table(
         Column("user_id", TEXT, "The user (keyed hash)."),
         Column("first_seen", DATE, "Local day of the first message."),
         Column("last_seen", DATE, "Local day of the last message."),
-        count("days_active", "Local days on which the user wrote.", "days"),
-        count("conversations", "Conversations in which the user wrote.", "conversations"),
-        count("messages", "Messages the user wrote."),
-        count(
-            "sessions", "Stretches of messages no silence longer than SESSION_GAP_MINUTES apart.", "sessions"
-        ),
-        Column("avg_session_s", pa.float64(), "Mean from first to last message of a session.", "s"),
+        measure("user_days_active", "days_active"),
+        measure("user_conversations", "conversations"),
+        measure("user_messages", "messages"),
+        measure("sessions"),
+        measure("avg_session_s"),
         Column("preferred_language", TEXT, "Language of most of the messages, the first by name of equals."),
-        count("recency_days", "Whole days from the last message to as_of, at least 0.", "days"),
-        count(
-            "frequency_90d",
-            "Conversations the user first wrote in within 90 days before as_of.",
-            "conversations",
+        *(
+            Column(
+                f"category_{n}",
+                TEXT,
+                f"Category of {which} of the user's conversations, the first by name of equals; NULL where "
+                "there are fewer.",
+                nullable=True,
+            )
+            for n, which in enumerate(("most", "second most", "third most"), 1)
         ),
-        count("monetary", "What the user is worth to the service, in messages."),
-        Column("r", COUNT, "Quintile of recency, 5 for the most recent; ties by user_id.", "quintile"),
-        Column("f", COUNT, "Quintile of frequency_90d, 5 for the most frequent.", "quintile"),
-        Column("m", COUNT, "Quintile of monetary, 5 for the greatest.", "quintile"),
+        measure("recency_days"),
+        measure("frequency_90d"),
+        measure("monetary"),
+        measure("recency_quintile", "r"),
+        measure("frequency_quintile", "f"),
+        measure("monetary_quintile", "m"),
         Column(
             "segment",
             TEXT,
@@ -318,6 +269,18 @@ USER = Table(
             "first that holds.",
             values=SEGMENTS,
         ),
+        measure("gap_p90_days"),
+        Column(
+            "churn_risk",
+            FLAG,
+            "Silent for longer than usual: recency_days above gap_p90_days; NULL for those who wrote on one "
+            "day, as nothing is usual yet.",
+            nullable=True,
+        ),
+        measure("csat_answered"),
+        measure("csat_positive"),
+        measure("tokens", note="Here of all calls for the user's conversations."),
+        measure("price", note="Here of all calls for the user's conversations."),
     ),
     key=("user_id",),
     partition_by=None,
