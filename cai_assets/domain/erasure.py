@@ -21,7 +21,16 @@ PERSON_COLUMNS: Final = frozenset(("user_id", "sender_id"))
 CONVERSATION_COLUMNS: Final = frozenset(("conversation_id",))
 MESSAGE_COLUMNS: Final = frozenset(("message_id",))
 OTHER_IDS: Final = frozenset(
-    ("agent_id", "last_agent_id", "replier_id", "call_id", "workflow_run_id", "source_id", "id")
+    (
+        "agent_id",
+        "last_agent_id",
+        "first_bot_id",
+        "replier_id",
+        "call_id",
+        "workflow_run_id",
+        "source_id",
+        "id",
+    )
 )
 """Columns of ids that are no person's: of staff, of calls, of the source's rows."""
 TEXT_COLUMNS: Final = frozenset(("text", "error", "row", "tags"))
@@ -30,6 +39,17 @@ ROWS_OF_SOURCE: Final = frozenset((("raw", "conversations"), ("raw", "messages")
 """Tables whose rows are JSON texts of the source."""
 ANONYMISED: Final = frozenset((("lake", "llm_calls"), ("facts", "fct_llm_call")))
 """Tables whose rows stay without the person: the ledger, whose sums are money."""
+
+SUMS: Final = frozenset(
+    (
+        ("settings", "business_day"),
+        ("facts", "fct_traffic"),
+        *(("marts", name) for name in ("volume", "response", "resolution", "containment", "language")),
+        *(("marts", name) for name in ("category", "cost", "agent", "csat", "active_users", "retention")),
+        *(("marts", name) for name in ("local_hour", "heatmap", "funnel", "handling")),
+    )
+)
+"""Tables whose rows are of no single person: they are made again from what is left."""
 
 _KEPT_OF_CALLS: Final = frozenset(
     (

@@ -273,10 +273,12 @@ def _suspicious(rows: pa.Array, person: Person, *, everything: bool) -> list[str
 def _rows(table: LakeTable, scope: Scope) -> Counter[str]:
     found: Counter[str] = Counter()
     selected = table.select()
+    by_day = table.table.partition_by == "partition"
     names = [name for name in table.table.by_name if name in PERSON_COLUMNS | CONVERSATION_COLUMNS]
     for day in selected.parts:
         for batch in selected.narrowed([day]).batches(names, _BATCH_ROWS):
-            found[day] += pc.sum(holds(batch, scope.person)).as_py() or 0
+            # A mart's month is no day: marts are made again whole.
+            found[day if by_day else ""] += pc.sum(holds(batch, scope.person)).as_py() or 0
     return found
 
 
@@ -336,11 +338,9 @@ def needles_of(scope: Scope, redactor: Redactor) -> set[Needle]:
 
 
 def _needles_of(row: Mapping[str, Any]) -> set[Needle]:
-    found = set()
-    for kind, name in (("conversation", "conversation_id"), ("message", "message_id")):
-        value = row.get(name)
-        if isinstance(value, str | int) and str(value):
-            found.add(Needle(kind, str(value)))  # type: ignore[arg-type]
+    # Not the conversation of a message: the person may have written in somebody else's.
+    value = row.get("message_id")
+    found = {Needle("message", str(value))} if isinstance(value, str | int) and str(value) else set()
     return found | _texts(row.get("text")) | _texts(row.get("csat_comment"))
 
 

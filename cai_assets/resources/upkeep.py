@@ -134,7 +134,7 @@ _IN_PATH = re.compile(r"partition=(\d{4}-\d\d-\d\d)/")
 
 
 def _day_of(table: LakeTable, path: str) -> str | None:
-    """The day a file is of: by its folder, else by its rows (a file holds one day); None where it has none."""
+    """The day a file is of: by its folder, else by its rows, as a file holds one day; None without rows."""
     if found := _IN_PATH.search(path):
         return found[1]
     import pyarrow.parquet as pq
