@@ -7,7 +7,7 @@ done twice. What a step does is in `erasure_scope`, `erasure_mongo`, `erasure_la
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from cai_assets.resources.erasure_scope import (
 from cai_assets.resources.erasure_search import Proof, Search
 from cai_assets.resources.erasures import Erasures
 from cai_assets.resources.mongo import MongoStore
+from cai_assets.resources.source import TABLES as SOURCE_TABLES
 from cai_assets.resources.source import Source
 from cai_assets.resources.storage import LakeTable
 from cai_assets.settings import Settings
@@ -225,17 +226,24 @@ class Eraser:
         needles |= self._records.needles(who.mark) if going_on else set()
         self._records.mark(who.mark, (conversation_mark(c, key) for c in scope.person.conversations), key)
         self._records.keep_needles(who.mark, needles)
+        numbers: dict[str, list[int]] = {
+            table.name: sorted(
+                scope.source_rows(table.name) | set(journal.get("numbers", {}).get(table.name, ()))
+            )
+            for table in SOURCE_TABLES
+        }
         self._records.note(
             who.mark,
             {
                 "conversations": sorted(scope.person.conversations),
                 "days": receipt.days,
+                "numbers": numbers,
                 "removed": [{"where": where, "count": n} for where, n in sorted(receipt.removed.items())],
             },
         )
         self._remove(scope, who, receipt, key)
         self._prove(scope.person, needles, receipt)
-        receipt.source = self._in_source(scope.person)
+        receipt.source = self._in_source(scope.person, numbers)
         self._finish(who, receipt)
         return receipt
 
@@ -294,25 +302,37 @@ class Eraser:
                 "Run `cai erase` again; what stays then was made by something else: remove it by hand"
             )
 
-    def _in_source(self, person: Person) -> dict[str, list[int]] | None:
-        """Row numbers of what the source still holds of the conversations that were known."""
-        if self._places.source is None:
+    def _in_source(self, person: Person, numbers: Mapping[str, list[int]]) -> dict[str, list[int]] | None:
+        """Row numbers of what the source still holds: by the conversations, and of rows that were known."""
+        source = self._places.source
+        if source is None:
             return None
         ids = sorted(person.conversations)
-        conversations = sorted(
-            row.id
-            for row in self._places.source.conversations_by_id(ids)
-            if person.is_row("conversations", row.values)
-        )
-        messages = sorted(row.id for row in self._places.source.messages(ids))
-        return {"conversations": conversations, "messages": messages}
+        found = {"conversations": source.conversations_by_id(ids), "messages": source.messages(ids)}
+        return {
+            table.name: sorted(
+                {
+                    row.id
+                    for rows in (found[table.name], source.rows_by_number(table, numbers[table.name]))
+                    for row in rows
+                    if person.is_row(table.name, row.values)
+                }
+            )
+            for table in SOURCE_TABLES
+        }
 
     def _finish(self, who: Who, receipt: Receipt) -> None:
         receipt.finished_at = utc_now()
         self._records.drop_needles(who.mark)
         self._records.note(
             who.mark,
-            {"state": "done", "step": "done", "conversations": [], "receipt": receipt.document()},
+            {
+                "state": "done",
+                "step": "done",
+                "conversations": [],
+                "numbers": {},
+                "receipt": receipt.document(),
+            },
         )
         self._log.info("a person was erased: %d documents and rows", sum(receipt.removed.values()))
 

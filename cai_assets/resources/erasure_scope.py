@@ -57,6 +57,12 @@ class Scope:
         in_tables = {day for counts in self.rows.values() for day in counts if day}
         return in_tables | {day for some in self.documents.values() for one in some for day in _days_of(one)}
 
+    def source_rows(self, table: str) -> set[int]:
+        """Numbers of the source's rows that a table's documents, or rows without one, came from."""
+        kept = (one for name in ("quarantine", "without_day") for one in self.documents.get(name, ()))
+        of_table = [one for one in kept if one["table"] == table]
+        return {one["source_id"] for one in (*self.documents.get(table, ()), *of_table)}
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing of the person is there."""
