@@ -48,6 +48,7 @@ lint: $(VENV)/.dev requirements-check  ## Check style, types, import rules, SQL 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint dbt_like_sql cai_assets/resources
+	$(BIN)/python -m cai_assets.engines.lint
 
 format: $(VENV)/.dev  ## Format Python and SQL
 	$(BIN)/ruff check --fix-only --quiet .

@@ -14,7 +14,9 @@ from cai_assets.checks.arrival import newest_day
 from cai_assets.checks.conservation import build_conservation_checks
 from cai_assets.checks.quality import build_quality_checks
 from cai_assets.checks.sql import build_sql_checks
+from cai_assets.engines.choice import Engines, check_models
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.models import load_models
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
@@ -53,6 +55,13 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         with DuckDBEngine.from_settings(settings, prepare=prepare) as engine:
             yield engine
 
+    @dg.resource(
+        description="The engines of the SQL models: DuckDB, cuDF, Spark.", required_resource_keys={"parquet"}
+    )
+    def engines(context: dg.InitResourceContext) -> Iterator[Engines]:
+        with Engines(settings, context.resources.parquet.store) as opened:
+            yield opened
+
     @dg.resource(description="Workers for the days of a range: Dask, processes, threads or none.")
     def spread(_: dg.InitResourceContext) -> Iterator[Spread]:
         with Spread.from_settings(settings) as workers:
@@ -79,6 +88,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "source": source,
         "mongo": mongo,
         "duckdb": duckdb,
+        "engines": engines,
         "spread": spread,
         "parquet": parquet,
         "business_days": business_days,
@@ -95,8 +105,10 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
 
     Raises:
         SettingsError: if a variable is wrong; all of them are named.
+        PermanentError: the chosen engine cannot run a model, or is not installed.
     """
     settings = settings or load_settings()
+    check_models(load_models(), settings)
     replaced: Mapping[str, Any] = {**build_resources(settings), **resources}
     return dg.Definitions(
         assets=[
@@ -111,7 +123,7 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             enrichment.categories,
             *lake.build_lake_assets(),
             analytics.business_day,
-            *analytics.build_analytics_assets(),
+            *analytics.build_analytics_assets(settings),
             *reports.REPORTS,
         ],
         asset_checks=[

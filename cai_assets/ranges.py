@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from cai_assets.domain.lake import to_lake
 from cai_assets.domain.redaction import Redactor, redactor_of
+from cai_assets.engines.base import Engine
 from cai_assets.engines.duckdb import SORT_MEMORY, DuckDBEngine
 from cai_assets.engines.duckdb_text import share
 from cai_assets.engines.models import Model, TablePath
@@ -90,6 +91,7 @@ class ModelWork:
         memory_limit: of DuckDB.
         threads: of DuckDB.
         batch_rows: rows of an Arrow batch.
+        engine: another engine than DuckDB, or None.
     """
 
     model: Model
@@ -99,10 +101,11 @@ class ModelWork:
     memory_limit: str | None
     threads: int | None
     batch_rows: int
+    engine: Engine | None = None
 
     def rows(self, days: Sequence[str]) -> pa.RecordBatchReader:
-        """The model's rows of these days, computed as they are read."""
-        engine = DuckDBEngine(
+        """The model's rows of these days; DuckDB computes them as they are read."""
+        engine = self.engine or DuckDBEngine(
             memory_limit=self.memory_limit,
             threads=self.threads,
             prepare=self.target.store.duckdb_setup,
@@ -179,6 +182,7 @@ def stage_model(
     settings: Settings,
     days: Sequence[str],
     tell: Tell = lambda _: None,
+    engine: Engine | None = None,
 ) -> Staged:
     """Make the files of a model's table for some days, wherever there are workers; commit is the caller's.
 
@@ -191,10 +195,17 @@ def stage_model(
         settings: memory limit and batches.
         days: in rising order.
         tell: called as days come to their end.
+        engine: what runs the model; DuckDB if not given. DuckDB's days are divided among all workers. cuDF
+            and Polars use a whole machine by themselves: their days go to the machines of a cluster, or are
+            done at once. Spark divides them by itself.
 
     Raises:
         CaiError: what the model, the store or the cluster fails with; nothing is left behind then.
     """
+    if engine is not None and engine.name == "duckdb":
+        engine = None  # one with its share of memory and threads is made for each worker
+    if engine is not None and (engine.name == "spark" or spread.address is None):
+        spread = Spread()
     rows = {day: sum(found.rows.get(day, 0) for found in inputs.values()) for day in days}
     groups = spread.groups(days, rows)
     at_once = spread.at_once(len(groups))
@@ -206,6 +217,7 @@ def stage_model(
         memory_limit=share(settings.duckdb_memory_limit or "80%", at_once),
         threads=max(1, spread.cores // at_once),
         batch_rows=settings.chunk_size,
+        engine=engine,
     )
     return _stage(spread, work, groups, target, tell)
 

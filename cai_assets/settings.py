@@ -127,9 +127,29 @@ class Settings(BaseSettings):
     retry_delay: float = Field(1.0, ge=0, description="Seconds before the first retry; doubled each time.")
 
     # -- engine
-    engine: Literal["duckdb"] = "duckdb"
+    engine: Literal["duckdb", "cudf", "spark"] = Field("duckdb", description="What runs the SQL models.")
+    engine_per_table: dict[str, Literal["duckdb", "cudf", "spark"]] = Field(
+        default_factory=dict,
+        description='JSON: tables with their own engine, {"marts.user": "duckdb"}.',
+    )
     duckdb_memory_limit: str | None = Field(
         None, pattern=r"^\d+(\.\d+)?\s?([KMGT]i?B|%)$", description="As '4GB'."
+    )
+
+    spark_remote: str | None = Field(
+        None,
+        pattern=r"^sc://\S+$",
+        description="Spark Connect, as sc://host:15002; unset: a Spark of this process.",
+    )
+    enable_gpu: bool | None = Field(
+        None,
+        description="true: there must be a GPU; false: use none; unset: one if the driver shows one.",
+    )
+    gpu_memory_limit: str | None = Field(
+        None, pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$", description="Most memory of the GPU, as '16GB'."
+    )
+    cuda_visible_devices: str | None = Field(
+        None, pattern=r"^[\w,\- /]+$", description="Which GPUs, as CUDA takes it: '0' or a UUID."
     )
 
     dask_scheduler_address: str | None = Field(

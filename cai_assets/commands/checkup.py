@@ -24,7 +24,7 @@ Choices = Sequence[Sequence[str]]
 
 PREFIXES = (
     *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),
-    *("PARTITION_", "ALERT_", "PSEUDONYM_", "REDACT_", "RAW_", "MIN_GROUP_"),
+    *("PARTITION_", "ENGINE_", "ALERT_", "PSEUDONYM_", "REDACT_", "RAW_", "MIN_GROUP_"),
 )
 
 
@@ -266,6 +266,23 @@ def workers(settings: Settings) -> Iterator[Finding]:
     )
 
 
+def engine(settings: Settings) -> Iterator[Finding]:
+    """What runs the SQL models: whether it can run them, and on what."""
+    from cai_assets.engines.choice import check_models, chosen
+    from cai_assets.engines.gpu import find_device
+    from cai_assets.engines.models import load_models
+
+    models = load_models()
+    check_models(models, settings)
+    names = sorted({chosen(path, settings).name for path in models})
+    yield Finding("Engine", "ok", f"{', '.join(names)} for {len(models)} models")
+    if "cudf" in names:
+        device = find_device(settings.enable_gpu, settings.cuda_visible_devices)
+        yield Finding("  device", "ok", f"{device.name}: {device.why}")
+    if "spark" in names:
+        yield Finding("  Spark", "ok", settings.spark_remote or "inside the process that runs the step")
+
+
 def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
     """The key of the hashes that stand for users."""
     key = settings.pseudonym_key
@@ -387,6 +404,7 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         ("MongoDB", lambda: mongo(settings, embedded=embedded)),
         ("Dify", lambda: dify(settings, sandbox=sandbox and "dify_base_url" not in given)),
         ("Lake", lambda: store(settings)),
+        ("Engine", lambda: engine(settings)),
         ("Workers", lambda: workers(settings)),
         ("User ids", lambda: pseudonyms(settings, home)),
         ("Privacy", lambda: privacy(settings)),
