@@ -353,7 +353,10 @@ class MongoStore:
         return mongo_documents.live_counts(self, name, partitions)
 
     def accounted(self, table: str, partitions: Sequence[str]) -> dict[str, dict[str, int]]:
-        """What raw rows became, counted anew: `{day: {"live", "quarantined", "superseded", "erased"}}`."""
+        """What raw rows became, counted anew: `{day: {"live", "quarantined", "superseded"}}`.
+
+        Where rows of erased persons were left out of one of the days, there is "erased" too.
+        """
         return mongo_documents.accounted(self, table, partitions)
 
     def erased(self, pseudonym_key: SecretStr | None) -> "Erased | None":

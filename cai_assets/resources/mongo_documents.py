@@ -444,8 +444,10 @@ def accounted(store: "MongoStore", table: str, partitions: Sequence[str]) -> dic
         "live": live_counts(store, table, days),
         "quarantined": _counts(store, "quarantine", days, {"table": table, "partition": {"$in": days}}),
         "superseded": _aggregate(store, table, superseded),
-        "erased": Erasures(store).dropped(table, days),
     }
+    erased = Erasures(store).dropped(table, days)
+    if erased:
+        kinds["erased"] = erased
     return {day: {kind: counts.get(day, 0) for kind, counts in kinds.items()} for day in days}
 
 
