@@ -58,8 +58,9 @@ format: $(VENV)/.dev  ## Format Python and SQL
 docs: $(VENV)/.dev  ## Write docs/metrics.md and docs/data_dictionary.md from the declarations
 	$(BIN)/python docs/write.py
 
-# Without index addresses and hashes: which index a machine uses is that machine's business.
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+# Without index addresses and hashes: which index a machine uses is that machine's business. With what production
+# adds, as the image takes its versions from here.
+COMPILE = $(BIN)/uv pip compile pyproject.toml --extra postgres --extra kubernetes --quiet --universal --python-version 3.11 \
 	--no-emit-index-url --custom-compile-command "make requirements"
 
 requirements: $(VENV)/.dev  ## Write requirements.txt from pyproject.toml, keeping versions that still fit

@@ -20,6 +20,7 @@ from cai_assets.engines.models import load_models
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.launcher import note_process
 from cai_assets.maintenance import UPKEEP_SCHEDULE, lake_upkeep
 from cai_assets.resources.business_days import BusinessDays, keep_business_days
 from cai_assets.resources.mongo import MongoStore
@@ -33,6 +34,13 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
     They are built from the settings, not from Dagster's configuration, so that no secret appears in the UI.
     """
+
+    @dg.resource(description="The settings of the environment.")
+    def known_settings(context: dg.InitResourceContext) -> Settings:
+        # Every run asks for them first, so here it is noted which process carries it out.
+        if context.run is not None and context.instance is not None:
+            note_process(context.instance, context.run.run_id)
+        return settings
 
     @dg.resource(description="Where conversations come from: NocoDB or files.")
     def source(_: dg.InitResourceContext) -> Iterator[Source]:
@@ -82,9 +90,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         return MongoIOManager(context.resources.mongo)
 
     return {
-        "settings": dg.ResourceDefinition.hardcoded_resource(
-            settings, description="The settings of the environment."
-        ),
+        "settings": known_settings,
         "source": source,
         "mongo": mongo,
         "duckdb": duckdb,

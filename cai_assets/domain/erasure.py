@@ -44,9 +44,10 @@ SUMS: Final = frozenset(
     (
         ("settings", "business_day"),
         ("facts", "fct_traffic"),
+        ("facts", "fct_term"),
         *(("marts", name) for name in ("volume", "response", "resolution", "containment", "language")),
         *(("marts", name) for name in ("category", "cost", "agent", "csat", "active_users", "retention")),
-        *(("marts", name) for name in ("local_hour", "heatmap", "funnel", "handling")),
+        *(("marts", name) for name in ("local_hour", "heatmap", "funnel", "handling", "terms")),
     )
 )
 """Tables whose rows are of no single person: they are made again from what is left."""

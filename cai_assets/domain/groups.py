@@ -32,6 +32,7 @@ GROUP_OF_MART: Final[Mapping[str, str | None]] = {
     "heatmap": "conversations",
     "funnel": "started",
     "handling": "conversations",
+    "terms": "n_window",
 }
 """By mart, the column that counts the group of a row."""
 
