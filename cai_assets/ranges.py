@@ -5,13 +5,15 @@ there are is `engines.spread`'s.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from cai_assets.domain.lake import to_lake
+from cai_assets.domain.redaction import Redactor, redactor_of
 from cai_assets.engines.base import Engine
 from cai_assets.engines.duckdb import SORT_MEMORY, DuckDBEngine
 from cai_assets.engines.duckdb_text import share
@@ -53,6 +55,9 @@ class Work(Protocol):
     def of(self, days: Sequence[str]) -> "Work":
         """The same with no more than these days need, to be sent."""
 
+    def counts(self) -> Mapping[str, int]:
+        """What was counted while rows were made, for the metadata."""
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -69,6 +74,7 @@ class _Task:
 
     def __call__(self) -> Staged:
         staged = self.target.stage(self.days, self.work.rows(self.days), live=self.live)
+        staged = replace(staged, counts=self.work.counts())
         self.finished.append(staged)  # also where nobody waits for it any more, so that it can be taken back
         return staged
 
@@ -112,6 +118,10 @@ class ModelWork:
         """The same with the files of these days alone."""
         return replace(self, inputs={path: found.narrowed(days) for path, found in self.inputs.items()})
 
+    def counts(self) -> Mapping[str, int]:
+        """Nothing."""
+        return {}
+
 
 @dataclass(frozen=True)
 class DocumentsWork:
@@ -124,6 +134,7 @@ class DocumentsWork:
         memory_limit: of the sort.
         threads: of the sort.
         store: the connection; in another process one of its own is made.
+        redactor: masks texts, and counts what it masked.
     """
 
     name: str
@@ -132,6 +143,7 @@ class DocumentsWork:
     memory_limit: str | None
     threads: int | None
     store: MongoStore | None = None
+    redactor: Redactor = field(default_factory=Redactor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "store": None}
@@ -145,8 +157,12 @@ class DocumentsWork:
         return engine.sort(pa.RecordBatchReader.from_batches(table.arrow_schema, self._rows(days)), table)
 
     def of(self, _: Sequence[str]) -> "DocumentsWork":
-        """The same: it holds nothing of a day."""
-        return self
+        """The same, with a count of its own."""
+        return replace(self, redactor=redactor_of(self.settings))
+
+    def counts(self) -> Mapping[str, int]:
+        """Items masked, by kind."""
+        return dict(self.redactor.found)
 
     def _rows(self, days: Sequence[str]) -> Iterator[pa.RecordBatch]:
         own = None if self.store is not None else MongoStore.from_settings(self.settings)
@@ -154,7 +170,7 @@ class DocumentsWork:
         assert store is not None  # noqa: S101  one of the two is there
         with own or contextlib.nullcontext():
             for batch in store.read_batches(self.name, days, self.settings.chunk_size):
-                yield to_lake(self.target.table, batch, self.settings.pseudonym_key)
+                yield to_lake(self.target.table, batch, self.settings.pseudonym_key, self.redactor)
 
 
 def stage_model(
@@ -262,7 +278,11 @@ def _stage(
         with contextlib.suppress(CaiError):  # the first error matters; vacuum takes what is left
             target.discard(*finished, *here)
         raise
+    counts: Counter[str] = Counter()
+    for one in finished:
+        counts.update(one.counts)
     return Staged(
         parts={day: files for one in finished for day, files in one.parts.items()},
         sent=tuple(path for one in finished for path in one.sent),
+        counts=counts,
     )

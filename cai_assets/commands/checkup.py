@@ -24,7 +24,7 @@ Choices = Sequence[Sequence[str]]
 
 PREFIXES = (
     *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),
-    *("PARTITION_", "ENGINE_", "ALERT_"),
+    *("PARTITION_", "ENGINE_", "ALERT_", "PSEUDONYM_", "REDACT_", "RAW_", "MIN_GROUP_"),
 )
 
 
@@ -316,6 +316,45 @@ def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
         )
 
 
+def privacy(settings: Settings) -> Iterator[Finding]:
+    """Masking, small groups, retention; tombstones that fit, and erasures that were stopped."""
+    from cai_assets.domain.redaction import known_regions
+    from cai_assets.resources.erasures import Erasures
+    from cai_assets.resources.mongo import MongoStore
+
+    strange = sorted(set(settings.redact_phone_regions) - known_regions())
+    dify = "masked" if settings.redact_dify and settings.redact_text != "off" else "original"
+    yield Finding(
+        "Texts",
+        "warn" if settings.redact_text == "off" or strange else "ok",
+        f"REDACT_TEXT={settings.redact_text}; Dify gets the {dify} texts"
+        + (f"; unknown countries in REDACT_PHONE_REGIONS: {', '.join(strange)}" if strange else ""),
+        "Addresses, numbers and keys stand in the lake and in reports; set REDACT_TEXT=mask."
+        if settings.redact_text == "off"
+        else "Write countries as ISO 3166 does, as US,DE."
+        if strange
+        else "",
+    )
+    keep = settings.raw_retention_days
+    yield Finding(
+        "Raw rows",
+        "ok",
+        "kept for ever" if keep is None else f"kept for {keep} days",
+        "They hold originals: set RAW_RETENTION_DAYS to let them go." if keep is None else "",
+    )
+    with MongoStore.from_settings(settings) as store:
+        records = Erasures(store)
+        erased = records.erased(settings.pseudonym_key)
+        stopped = [one for one in records.journals() if one["state"] == "running"]
+    count = len(erased.persons) if erased is not None else 0
+    yield Finding(
+        "Erasures",
+        "warn" if stopped else "ok",
+        f"{count:,} persons erased" + (f", {len(stopped)} erasures were not finished" if stopped else ""),
+        "Run `cai erase` for the same person again, unless it is running now." if stopped else "",
+    )
+
+
 def uses_sandbox_home(home: Home) -> bool:
     """Whether a home is one of sample or seeded conversations."""
     return home.path.name != "own"
@@ -368,6 +407,7 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         ("Engine", lambda: engine(settings)),
         ("Workers", lambda: workers(settings)),
         ("User ids", lambda: pseudonyms(settings, home)),
+        ("Privacy", lambda: privacy(settings)),
         ("Dagster", lambda: dagster(os.environ.get("DAGSTER_HOME"))),
     )
     for subject, look in looks:
