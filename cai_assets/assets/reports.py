@@ -32,7 +32,7 @@ from cai_assets.settings import Settings
 LISTED_CONVERSATIONS = 200
 SETTLED_AFTER = timedelta(days=7)
 REPORTED_MARTS = (marts.VOLUME, marts.RESPONSE, marts.RESOLUTION, marts.CONTAINMENT, marts.LANGUAGE)
-DIMENSIONS = ("channel", "language", "clock")
+DIMENSIONS = ("channel", "language", "bot", "clock", "hours")
 
 DASHBOARD_QUERIES = (
     "headline",

@@ -353,8 +353,9 @@ def check_marts(warehouse: Warehouse, sample: Sample) -> None:
     live = (sample.live, sample.messages, sample.timezone)
     expected = {
         "volume": marts.volume(*live),
-        "response": marts.response(*live, sample.as_of),
-        "resolution": marts.resolutions(*live, sample.as_of),
+        "response": marts.response(*live, sample.as_of, sample.open_minutes),
+        "response_histogram": marts.histogram(*live, sample.open_minutes),
+        "resolution": marts.resolutions(*live, sample.as_of, sample.open_minutes),
         "containment": marts.containment(*live, sample.as_of),
         "language": marts.languages(*live, sample.translations, sample.calls),
         "category": enrichment.categories(*live, sample.decisions, sample.calls),

@@ -39,8 +39,8 @@ def test_inputs_come_before_the_models_that_read_them():
 
 def test_inputs_and_parameters_are_read_from_the_tree():
     model = MODELS["marts", "response"]
-    assert model.inputs == (("facts", "fct_conversation"), ("facts", "fct_wait"))
-    assert model.parameters == ("as_of_us", "target_1_us", "target_2_us", "target_3_us")
+    assert model.inputs == (("facts", "fct_response"),)
+    assert model.parameters == ("as_of_business_us", "as_of_us", "target_1_us", "target_2_us", "target_3_us")
     assert model.description.startswith("Response times per local day")
     assert model.file == "marts/response.sql"
 
