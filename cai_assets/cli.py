@@ -16,6 +16,7 @@ COMMANDS = (
     "metrics",
     "history",
     "compact",
+    "erase",
     "doctor",
 )
 

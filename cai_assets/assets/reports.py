@@ -12,6 +12,7 @@ import dagster as dg
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
 from cai_assets.assets.common import BY_MONTHS, report_asset
 from cai_assets.domain import charts, pages
+from cai_assets.domain.groups import group_of_mart, is_withheld, published
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
@@ -24,6 +25,7 @@ from cai_assets.resources.published import Published, publish
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.standing import versions
+from cai_assets.schemas.tables import MARTS
 from cai_assets.settings import Settings
 
 # A page lists this many conversations with their transcripts: some 2 MB of HTML. The facts hold all of them.
@@ -131,6 +133,7 @@ def analytics_reports(
         for table in REPORTED_MARTS:
             source = f"select * from {table.layer}.{table.name}"  # noqa: S608  names of declared tables
             rows = duckdb.query(source, {table.path: loaded[table.name].files}).to_pylist()
+            rows = group_of_mart(table.name, settings.min_group_size).published(rows)
             yield from report_documents(table, rows, zone=settings.report_timezone, as_of=as_of)
 
     stamps = {**_stamps(context), "input_watermark": as_of}
@@ -192,7 +195,15 @@ def daily_report(
             partial(parquet.files, partitions=[day]),
             model_parameters(settings),
         )
+        least = settings.min_group_size
+        tables, withheld = published(tables, least)
         headline = tables["headline"][0]
+        if is_withheld(headline, least):
+            page = pages.withheld_page(f"Conversations of {day}", least)
+            address = parquet.store.write_file(f"reports/daily_report/{day}.html", page.encode())
+            metadata = {"page": dg.MetadataValue.path(address), "withheld": True}
+            context.add_asset_metadata(metadata, partition_key=day)
+            continue
         transcripts: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in tables["transcripts"]:
             transcripts[row["conversation_id"]].append(row)
@@ -205,10 +216,12 @@ def daily_report(
             transcripts=transcripts,
             shown=LISTED_CONVERSATIONS,
             zone=settings.timezone,
+            least=least,
         )
         address = parquet.store.write_file(f"reports/daily_report/{day}.html", page.encode())
         context.add_asset_metadata(
-            {"page": dg.MetadataValue.path(address), **_figures(headline)}, partition_key=day
+            {"page": dg.MetadataValue.path(address), "withheld_rows": withheld, **_figures(headline)},
+            partition_key=day,
         )
     return dg.MaterializeResult()
 
@@ -217,7 +230,7 @@ def daily_report(
     "plain_parquet",
     description="The marts as plain Parquet, a hive folder a month, for tools that know no Delta tables.",
     kinds={"parquet"},
-    ins={table.name: dg.AssetIn(list(table.path)) for table in marts.TABLES},
+    ins={table.name: dg.AssetIn(list(table.path)) for table in MARTS},
 )
 def plain_parquet(
     parquet: dg.ResourceParam[ParquetIOManager], settings: dg.ResourceParam[Settings], **inputs: Any
@@ -225,11 +238,13 @@ def plain_parquet(
     """One folder a mart below reports/marts, replaced file by file."""
     loaded: Mapping[str, LakeFiles] = inputs
     spec = ParquetSpec.from_settings(settings)
-    copies = [copy_plainly(loaded[table.name], spec) for table in marts.TABLES]
+    least = settings.min_group_size
+    copies = [copy_plainly(loaded[table.name], spec, group_of_mart(table.name, least)) for table in MARTS]
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(parquet.store.location(*FOLDER)),
             "dagster/row_count": sum(copy.rows for copy in copies),
+            "withheld_rows": sum(copy.withheld for copy in copies),
             "written": sum(copy.written for copy in copies),
             "unchanged": sum(copy.unchanged for copy in copies),
             "removed": sum(copy.removed for copy in copies),
@@ -242,7 +257,7 @@ def plain_parquet(
     description="The dashboard over all days: one HTML page that holds its data and needs no network.",
     kinds={"html"},
     deps=[
-        *(list(table.path) for table in marts.TABLES),
+        *(list(table.path) for table in MARTS),
         list(FACT),
         ["facts", "stg_messages"],
         ["facts", "fct_wait"],
@@ -256,7 +271,13 @@ def dashboard(
 ) -> dg.MaterializeResult[None]:
     """The marts as one page."""
     tables = run_queries(duckdb, DASHBOARD_QUERIES, parquet.files, model_parameters(settings))
+    least = settings.min_group_size
+    tables, withheld = published(tables, least)
     headline = tables["headline"][0]
+    if is_withheld(headline, least):
+        page = pages.withheld_page("Conversation analytics", least)
+        address = parquet.store.write_file("reports/dashboard.html", page.encode())
+        return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(address), "withheld": True})
     days = [row["report_date"] for row in tables["volume_by_day"]]
     page = pages.dashboard_page(
         headline=headline,
@@ -275,10 +296,17 @@ def dashboard(
         zone=settings.report_timezone,
         targets=settings.response_targets,
         as_of=_as_of(duckdb, parquet.files(FACT)),
+        withheld=withheld,
+        least=least,
     )
     address = parquet.store.write_file("reports/dashboard.html", page.encode())
     return dg.MaterializeResult(
-        metadata={"page": dg.MetadataValue.path(address), "bytes": len(page.encode()), **_figures(headline)}
+        metadata={
+            "page": dg.MetadataValue.path(address),
+            "bytes": len(page.encode()),
+            "withheld_rows": withheld,
+            **_figures(headline),
+        }
     )
 
 

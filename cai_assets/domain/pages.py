@@ -70,6 +70,8 @@ def dashboard_page(
     zone: str,
     targets: Sequence[int],
     as_of: datetime | None,
+    withheld: int = 0,
+    least: int = 1,
 ) -> str:
     """The dashboard over all days.
 
@@ -83,6 +85,8 @@ def dashboard_page(
         zone: IANA name of the days' zone.
         targets: RESPONSE_TARGETS, seconds.
         as_of: latest change of the source, UTC.
+        withheld: rows that are left out, as they are about too few.
+        least: MIN_GROUP_SIZE.
     """
     drawn = {name: spec for name, spec in charts.items() if spec["data"]["values"]}
     return (
@@ -100,6 +104,8 @@ def dashboard_page(
             zone=zone,
             targets=targets,
             as_of=as_of,
+            withheld=withheld,
+            least=least,
         )
     )
 
@@ -122,6 +128,7 @@ def daily_page(
     transcripts: Mapping[str, Rows],
     shown: int,
     zone: ZoneInfo,
+    least: int = 1,
 ) -> str:
     """The report of one day: its conversations, whenever their messages were written.
 
@@ -134,6 +141,7 @@ def daily_page(
         transcripts: rows of `transcripts.sql` by conversation.
         shown: how many conversations the page lists; more are counted, not listed.
         zone: zone of the day.
+        least: MIN_GROUP_SIZE; where it is more than 1 the page lists no single conversations.
     """
     return (
         _templates()
@@ -147,5 +155,16 @@ def daily_page(
             left_out=max(0, len(conversations) - shown),
             transcripts=transcripts,
             zone=zone,
+            least=least,
         )
     )
+
+
+def withheld_page(title: str, least: int) -> str:
+    """A page whose figures are about too few users.
+
+    Args:
+        title: what it would have shown.
+        least: MIN_GROUP_SIZE.
+    """
+    return _templates().get_template("withheld.html.j2").render(title=title, least=least)

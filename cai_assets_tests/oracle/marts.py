@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,7 @@ from cai_assets_tests.oracle.conversations import (
     conversation_waits,
     status_events,
 )
-from cai_assets_tests.oracle.enrichment import translation_cost
+from cai_assets_tests.oracle.enrichment import translation_cost, usage
 from cai_assets_tests.oracle.hours import OpenMinutes
 from cai_assets_tests.oracle.rows import Row, by_conversation, local_day, mean, quantile
 
@@ -376,9 +377,28 @@ def languages(
     return found
 
 
-def users(conversations: Iterable[Row], messages: Iterable[Row], timezone: str, as_of: datetime) -> Table:
-    """By user who wrote."""
+def users(
+    conversations: Iterable[Row],
+    messages: Iterable[Row],
+    timezone: str,
+    as_of: datetime,
+    categories: Mapping[str, str],
+    calls: Iterable[Row],
+) -> Table:
+    """By user who wrote.
+
+    Args:
+        conversations: live ones.
+        messages: their messages.
+        timezone: IANA zone.
+        as_of: the latest change of the source.
+        categories: the latest category by conversation_id.
+        calls: rows of the ledger.
+    """
     zone = ZoneInfo(timezone)
+    spent: dict[str, list[Row]] = defaultdict(list)
+    for call in calls:
+        spent[call["conversation_id"]].append(call)
     conversations, messages = list(conversations), list(messages)
     written: dict[str, list[tuple[Row, Row]]] = defaultdict(list)
     for conversation, ordered in by_conversation(conversations, messages).values():
@@ -398,6 +418,11 @@ def users(conversations: Iterable[Row], messages: Iterable[Row], timezone: str, 
             known = first_of.get(c["conversation_id"], m["created_at"])
             first_of[c["conversation_id"]] = min(known, m["created_at"])
         last[user_id] = max(m["created_at"] for m, _ in own)
+        recency = max((as_of - last[user_id]) // DAY, 0)
+        usual = quantile([(b - a).days for a, b in pairwise(sorted(days))], 0.9)
+        about = Counter(categories[key] for key in first_of if key in categories)
+        favourites = sorted(about, key=lambda category: (-about[category], category))
+        scores = [c.get("csat_score") for c in {c["conversation_id"]: c for _, c in own}.values()]
         rows[user_id] = {
             "first_seen": min(days),
             "last_seen": max(days),
@@ -407,7 +432,13 @@ def users(conversations: Iterable[Row], messages: Iterable[Row], timezone: str, 
             "sessions": len(own_sessions[user_id]),
             "avg_session_s": mean([s.duration_s for s in own_sessions[user_id]]),
             "preferred_language": min(spoken, key=lambda language: (-spoken[language], language)),
-            "recency_days": max((as_of - last[user_id]) // DAY, 0),
+            **{f"category_{n}": favourites[n - 1] if n <= len(favourites) else None for n in range(1, 4)},
+            "recency_days": recency,
+            "gap_p90_days": usual,
+            "churn_risk": None if usual is None else recency > usual,
+            "csat_answered": sum(score is not None for score in scores),
+            "csat_positive": sum(score is not None and score >= 4 for score in scores),
+            **usage(call for key in first_of for call in spent[key]),
             "frequency_90d": sum(as_of - first < 90 * DAY for first in first_of.values()),
             "monetary": len(own),
         }

@@ -25,7 +25,7 @@ from cai_assets.sandbox.sample import generate
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests import oracle
 from cai_assets_tests.lake_data import Row, Rows, Warehouse, lake_rows
-from cai_assets_tests.oracle import enrichment, marts
+from cai_assets_tests.oracle import content, enrichment, flow, marts, people
 from cai_assets_tests.oracle.hours import OpenMinutes
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -338,6 +338,16 @@ def _by_single(rows: Mapping[str, Row]) -> dict[Any, Row]:
     return {(key,): row for key, row in rows.items()}
 
 
+def check_terms(warehouse: Warehouse, sample: Sample) -> None:
+    """Hold the terms of all partitions together against the oracle."""
+    found = warehouse.query(
+        "select local_date, channel, language, term, sum(messages)::bigint as messages, "
+        "sum(occurrences)::bigint as occurrences from facts.fct_term group by all"
+    )
+    expected = content.daily_terms(sample.live, sample.messages, sample.timezone)
+    assert_rows(found, TABLES["facts", "fct_term"].key, expected)
+
+
 def check_marts(warehouse: Warehouse, sample: Sample) -> None:
     """Hold every mart against the oracle."""
     live = (sample.live, sample.messages, sample.timezone)
@@ -350,14 +360,25 @@ def check_marts(warehouse: Warehouse, sample: Sample) -> None:
         "language": marts.languages(*live, sample.translations, sample.calls),
         "category": enrichment.categories(*live, sample.decisions, sample.calls),
         "cost": enrichment.costs(sample.conversations, sample.messages, sample.timezone, sample.calls),
-        "user": marts.users(*live, sample.as_of),
+        "user": marts.users(*live, sample.as_of, sample.categories, sample.calls),
+        "agent": people.agents(*live),
+        "csat": people.csat(*live),
+        "session": people.sessions(*live),
+        "active_users": people.active_users(*live),
+        "retention": people.retention(*live),
+        "local_hour": flow.local_hours(*live),
+        "heatmap": flow.heatmap(*live),
+        "funnel": flow.funnel(*live, sample.as_of, sample.categories),
+        "handling": flow.handling(*live),
+        "terms": content.weekly_terms(*live),
     }
     assert set(expected) == {name for layer, name in load_models() if layer == "marts"}
     for name, rows in expected.items():
         found = warehouse.rows("marts", name)
         assert_rows(found, TABLES["marts", name].key, rows)
         for row in found:
-            assert "month" not in row or row["month"] == marts.month(row["report_date"])
+            if "report_date" in row:
+                assert row["month"] == marts.month(row["report_date"])
 
 
 def check_invariants(warehouse: Warehouse) -> None:
@@ -433,8 +454,30 @@ def test_the_sample_holds_the_cases_that_matter(generated):
     assert row["agents"] >= 2
 
 
+def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
+    warehouse, sample = generated
+    queries = {
+        "agent": "sum(transfers_in) > 0 and sum(undone) > 0 and max(concurrent_max) > 1 "
+        "and bool_or(conversation_share < conversations)",
+        "csat": "count(distinct credited) = 3 and sum(positive) > 0 and sum(negative) > 0",
+        "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "
+        "and sum(resolved) > sum(durable) and sum(durable) > sum(csat_answered)",
+        "handling": "sum(several_agents) > 0 and sum(language_mixed) > 0",
+        "terms": "count(*) > 100 and bool_or(z > 1) and bool_or(z < -1)",
+        "retention": "bool_or(k = 2 and retained > 0) and bool_or(k > 0 and retained < users)",
+        "user": "bool_or(churn_risk) and not bool_and(churn_risk) and count(category_3) > 0",
+    }
+    for mart, holds in queries.items():
+        found = warehouse.query(f"select {holds} as holds from marts.{mart}")[0]["holds"]
+        assert found, f"{mart}: {holds}"
+    skipped = "report_date = date '2025-03-30' and local_hour = 2"
+    found = warehouse.query(f"select count(*) as hours from marts.local_hour where {skipped}")[0]["hours"]
+    assert found == (0 if sample.timezone == "Europe/Berlin" else 1)
+
+
 def test_facts_equal_the_oracle(generated):
     check_facts(*generated)
+    check_terms(*generated)
 
 
 def test_marts_equal_the_oracle(generated):
@@ -586,6 +629,21 @@ def edges() -> list[tuple[Row, list[Row]]]:
         ),
         talk("not really back", *contained, status="resolved", user_id="silent"),
         talk("not a word", since=EDGE + HALF_HOUR, user_id="silent"),
+        # a bot that nobody talked to, one whose users met nobody after it, and one that a person overtook
+        talk("greeted in vain", ("bot", zero)),
+        talk(
+            "handed over in vain",
+            ("user", zero),
+            ("bot", minute),
+            status_events=[event("pending", "open", EDGE + minute)],
+        ),
+        talk("greeted by a bot, answered by a person", ("bot", zero), ("user", zero), ("agent", minute)),
+        talk("a bot after the person", ("user", zero), ("agent", minute), ("bot", 2 * minute)),
+        # one person in two conversations, of which one ends in the instant in which the other begins
+        *(
+            talk(f"touching {n}", *(("agent", m * minute) for m in own), since=EDGE + 2 * DAY)
+            for n, own in enumerate([(0, 1, 2), (2, 3)])
+        ),
         # as_of is the update of the last one: 7 days after a resolve, 24 hours after an end, 5 minutes open
         talk("undecided week", ("user", zero), status_events=[event("open", "resolved", EDGE + 3 * WEEK)]),
         talk(
@@ -610,6 +668,11 @@ def test_values_on_the_edge_of_a_definition(tmp_path):
     check_facts(warehouse, sample)
     check_marts(warehouse, sample)
     check_invariants(warehouse)
+    steps = "sum(started) > sum(bot_answered) and sum(handed_off) > sum(agent_answered)"
+    assert warehouse.query(f"select {steps} as holds from marts.funnel where entry = 'bot'")[0]["holds"]
+    agents = {(row["report_date"], row["agent_type"]): row for row in warehouse.rows("marts", "agent")}
+    assert agents[date(2024, 5, 5), "agent"]["concurrent_max"] == 2
+    assert agents[date(2024, 5, 3), "other"]["resolutions"] > 0
     stretches = Counter(row["user_id"] for row in warehouse.rows("facts", "user_day"))
     assert stretches["user of one session"] == 1
     assert stretches["user of two sessions"] == 2
@@ -646,7 +709,7 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
                 )
             )
             events.append(
-                {"from": before, "to": after, "at": at, "actor": draw(st.sampled_from(["a", None]))}
+                {"from": before, "to": after, "at": at, "actor": draw(st.sampled_from(["a", "x", None]))}
             )
         conversations.append(
             {
@@ -659,6 +722,8 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
                 "started_at": started,
                 "ended_at": draw(st.sampled_from([None, started, started + timedelta(hours=5)])),
                 "status_events": draw(st.permutations(events)),
+                "agent_id": draw(st.sampled_from([None, None, "a"])),
+                "csat_score": draw(st.sampled_from([None, 1.0, 3.0, 4.5])),
             }
         )
         at = started
@@ -694,6 +759,7 @@ def test_any_conversations_equal_the_oracle(sample):
         warehouse.load(sample.rows)
         warehouse.run()
         check_facts(warehouse, sample)
+        check_terms(warehouse, sample)
         check_marts(warehouse, sample)
         check_invariants(warehouse)
 

@@ -1,0 +1,116 @@
+"""Which published figures are about too few: MIN_GROUP_SIZE. Pure; facts and marts keep every row.
+
+Of each table and each query of the reports one number says how many a row is about. Where distinct users are
+counted it is them, else conversations, waits or messages, whichever the row counts. A row about fewer than
+MIN_GROUP_SIZE is withheld whole; one about none says nothing of anybody and stays.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+ONE_PERSON: Final = ""
+"""Rows that are about one person or conversation each: all withheld where groups of more are asked for."""
+NOBODY: Final = None
+"""Rows that are not about persons: never withheld."""
+
+GROUP_OF_MART: Final[Mapping[str, str | None]] = {
+    "volume": "conversations_active",
+    "response": "n",
+    "resolution": "started",
+    "containment": "conversations",
+    "language": "users",
+    "category": "conversations",
+    "cost": NOBODY,
+    "user": ONE_PERSON,
+    "session": ONE_PERSON,
+    "agent": "conversations",
+    "csat": "conversations",
+    "active_users": "users",
+    "retention": "users",
+    "local_hour": NOBODY,
+    "heatmap": "conversations",
+    "funnel": "started",
+    "handling": "conversations",
+    "terms": "n_window",
+}
+"""By mart, the column that counts the group of a row."""
+
+GROUP_OF_QUERY: Final[Mapping[str, str | None]] = {
+    "headline": "distinct_users",
+    "volume_by_day": "conversations_active",
+    "volume_by_channel": "conversations_started",
+    "reply_by_day": "n",
+    "response_clocks": "n",
+    "targets": "n",
+    "outcomes_by_day": "conversations",
+    "resolution_by_channel": "started",
+    "languages": "messages",
+    "categories": "conversations",
+    "heatmap": "user_messages",
+    "hours": "user_messages",
+    "segments": "members",
+    "days": "conversations",
+    "top_users": ONE_PERSON,
+    "conversations": ONE_PERSON,
+    "transcripts": ONE_PERSON,
+}
+"""By query of `dbt_like_sql/reports`, the same."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """How rows of one kind are withheld.
+
+    Attributes:
+        column: counts the group; `ONE_PERSON` or `NOBODY`.
+        least: MIN_GROUP_SIZE; 1 withholds nothing.
+    """
+
+    column: str | None
+    least: int
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row may be published."""
+        if self.least <= 1 or self.column is NOBODY:
+            return True
+        if self.column == ONE_PERSON:
+            return False
+        size = row[self.column]
+        return not size or size >= self.least
+
+    def published(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The rows that may be published."""
+        return [dict(row) for row in rows if self.keeps(row)]
+
+
+def group_of_mart(name: str, least: int) -> Group:
+    """How rows of a mart are withheld.
+
+    Raises:
+        KeyError: the mart has no group yet: name one above.
+    """
+    return Group(GROUP_OF_MART[name], least)
+
+
+def published(
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], least: int
+) -> tuple[dict[str, list[dict[str, Any]]], int]:
+    """Rows of report queries that may be published, and how many were withheld.
+
+    Args:
+        tables: rows by query. `headline` keeps its row, as a page needs one: see `is_withheld`.
+        least: MIN_GROUP_SIZE.
+    """
+    kept = {
+        name: [dict(row) for row in rows]
+        if name == "headline"
+        else Group(GROUP_OF_QUERY[name], least).published(rows)
+        for name, rows in tables.items()
+    }
+    return kept, sum(len(tables[name]) - len(rows) for name, rows in kept.items())
+
+
+def is_withheld(headline: Mapping[str, Any], least: int) -> bool:
+    """Whether a whole page is about too few users."""
+    return not Group(GROUP_OF_QUERY["headline"], least).keeps(headline)
