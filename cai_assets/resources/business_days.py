@@ -11,8 +11,8 @@ from cai_assets.settings import Settings
 
 NO_HOURS = "none"
 
-# Three centuries of days in one row group are read whole for a single day of messages, 13 ms each time; of
-# groups of 22 years DuckDB reads the one that it joins, in 3 ms.
+# All years in one row group are read whole for a single day of messages, up to 13 ms each time; of groups of
+# 22 years DuckDB reads the one that it joins, in 3 ms.
 _ROW_GROUP_ROWS: Final = 8192
 
 

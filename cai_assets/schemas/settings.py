@@ -25,9 +25,9 @@ BUSINESS_DAY = Table(
     layer="settings",
     name="business_day",
     description=(
-        "BUSINESS_HOURS by local day of the reports (REPORT_TIMEZONE), of all days on which the hours are "
-        "known; without rows where none are set. The business time of an instant is cum_before_us and what "
-        "of the day's stretches lies before it."
+        "BUSINESS_HOURS by local day of the reports (REPORT_TIMEZONE), of all days from 1970 to 2100 on "
+        "which the hours are known; without rows where none are set. The business time of an instant is "
+        "cum_before_us and what of the day's stretches lies before it."
     ),
     columns=(
         Column("local_date", pa.date32(), "Local day."),

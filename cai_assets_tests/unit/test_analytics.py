@@ -395,6 +395,7 @@ def check_invariants(warehouse: Warehouse) -> None:
 # Hours with a break, hours to midnight, and a history: all of them meet a night on which clocks change.
 OFFICE = json.dumps(
     {
+        "valid_from": "2024-01-01",
         "week": {day: ["09:00-12:30", "13:30-18:00"] for day in ("mon", "tue", "wed", "thu", "fri")},
         "holidays": {"2024-03-29": [], "2024-05-06": ["10:00-12:00"]},
     }
@@ -679,9 +680,16 @@ def test_values_on_the_edge_of_a_definition(tmp_path):
 
 # -- small conversations, built so that instants collide, places are missing and events come in odd orders
 
-START = datetime(2024, 3, 30, 22, tzinfo=UTC)  # Berlin's clocks change in the following night
+# Nights on which clocks change: in Berlin to summer and back, in Havana and New York to summer and back, in
+# Auckland back from summer.
+STARTS = st.sampled_from(
+    [
+        datetime(2024, month, day, hour, tzinfo=UTC)
+        for month, day, hour in ((3, 30, 22), (10, 26, 22), (3, 10, 3), (11, 3, 3), (4, 6, 12))
+    ]
+)
 MINUTES = st.sampled_from([0, 0, 1, 5, 29, 30, 31, 119, 600, 1440, 10_080, 10_081])
-ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/Havana", "Pacific/Auckland"])
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Pacific/Auckland"])
 HOURS = st.sampled_from([None, OFFICE, LATE, RECENT])
 
 
@@ -689,8 +697,9 @@ HOURS = st.sampled_from([None, OFFICE, LATE, RECENT])
 def conversation_sets(draw: Callable[..., Any]) -> Sample:
     """Up to five conversations of two users, with up to nine messages each."""
     conversations, messages = [], []
+    begin = draw(STARTS)
     for n in range(draw(st.integers(0, 5))):
-        started = START + timedelta(minutes=draw(st.integers(0, 3000)))
+        started = begin + timedelta(minutes=draw(st.integers(0, 3000)))
         at, events = started, []
         for _ in range(draw(st.integers(0, 4))):
             at += timedelta(minutes=draw(MINUTES))

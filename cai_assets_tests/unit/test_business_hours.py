@@ -119,7 +119,7 @@ def test_shortened_holidays_have_their_own_hours() -> None:
 def test_a_day_with_more_stretches_than_the_table_holds_is_named() -> None:
     breaks = ["00:00-01:00", "02:00-03:00", "20:00-21:00", "22:00-23:00"]
     torn = dict.fromkeys(EVERY_DAY, breaks)
-    assert len(business_days(read_calendars(json.dumps({"week": torn})), "UTC")) > 100_000
+    assert len(business_days(read_calendars(json.dumps({"week": torn})), "UTC")) > 47_000
     shifted = hours({"timezone": "Asia/Kolkata", "week": {**torn, "tue": ["00:00-01:00"], "wed": []}})
     assert max(len(day.spans) for day in shifted.days()) == 4
     overfull = hours({"timezone": "Asia/Tokyo", "week": {**torn, "mon": ["09:30-10:00", *breaks[2:]]}})
@@ -303,7 +303,7 @@ def test_the_table_follows_the_setting_and_nothing_is_written_while_it_stands(tm
         return found.changed, found.version, found.files.version
 
     assert kept(None) == (False, NO_HOURS, None)
-    office = json.dumps({"week": NINE_TO_FIVE, "valid_from": "2190-01-01"})
+    office = json.dumps({"week": NINE_TO_FIVE, "valid_from": "2090-01-01"})
     version = fingerprint(read_calendars(office), "UTC")
     assert kept(office) == (True, version, 1)
     assert kept(office) == (False, version, 1)
@@ -315,7 +315,7 @@ def test_the_table_follows_the_setting_and_nothing_is_written_while_it_stands(tm
 
 def test_a_table_without_days_serves_every_day(tmp_path: Path) -> None:
     table = LakeTable(LocalStore(tmp_path), BUSINESS_DAY)
-    office = json.dumps({"week": NINE_TO_FIVE, "valid_from": "2190-01-01"})
+    office = json.dumps({"week": NINE_TO_FIVE, "valid_from": "2090-01-01"})
     found = keep_business_days(table, Settings(_env_file=None, business_hours=office)).files
     assert found.of(["2024-05-03"]) == found.files != ()
     assert found.narrowed(["2024-05-03"]).files == found.files
