@@ -33,6 +33,9 @@ GROUP_OF_MART: Final[Mapping[str, str | None]] = {
     "funnel": "started",
     "handling": "conversations",
     "terms": "n_window",
+    "topic": "conversations",
+    "topic_conversation": ONE_PERSON,
+    "topic_week": "conversations",
 }
 """By mart, the column that counts the group of a row."""
 

@@ -110,6 +110,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Sampled:
     )
     warehouse.load(sample.rows)
     warehouse.run()
+    warehouse.find_topics(5)
     connection = duckdb.connect()
     for layer, name in warehouse.files:
         rows = warehouse.read(layer, name)
