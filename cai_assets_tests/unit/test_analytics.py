@@ -463,7 +463,7 @@ def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
         "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "
         "and sum(resolved) > sum(durable) and sum(durable) > sum(csat_answered)",
         "handling": "sum(several_agents) > 0 and sum(language_mixed) > 0",
-        "terms": "count(*) > 100 and bool_or(z > 1) and bool_or(z < -1)",
+        "terms": "count(*) > 50 and bool_or(z > 1) and bool_or(z < -1)",
         "retention": "bool_or(k = 2 and retained > 0) and bool_or(k > 0 and retained < users)",
         "user": "bool_or(churn_risk) and not bool_and(churn_risk) and count(category_3) > 0",
     }
