@@ -8,7 +8,7 @@ import dagster as dg
 
 from cai_assets import automation
 from cai_assets.alerts import alerts
-from cai_assets.assets import analytics, enrichment, lake, raw, reports
+from cai_assets.assets import analytics, enrichment, lake, raw, reports, topics
 from cai_assets.assets import documents as document_assets
 from cai_assets.checks.arrival import newest_day
 from cai_assets.checks.conservation import build_conservation_checks
@@ -130,6 +130,7 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             *lake.build_lake_assets(),
             analytics.business_day,
             *analytics.build_analytics_assets(settings),
+            topics.build_topic_assets(settings),
             *reports.REPORTS,
         ],
         asset_checks=[

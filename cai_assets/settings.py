@@ -175,6 +175,7 @@ class Settings(BaseSettings):
         (60, 300, 900), description="Seconds, comma-separated: shares of waits answered within each."
     )
     session_gap_minutes: int = Field(30, gt=0, description="A user's silence that ends a session.")
+    topics: int = Field(12, ge=2, le=200, description="Topics that conversations are grouped into.")
     min_group_size: int = Field(
         1, ge=1, description="Published figures of fewer people or things than this are withheld."
     )

@@ -18,10 +18,14 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cai_assets.assets.topics import find_topics
+from cai_assets.domain import topic_tables
 from cai_assets.domain.business_hours import business_days, open_hours
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import TablePath, load_models
 from cai_assets.opening_hours import read_calendars
+from cai_assets.resources.lake_files import LakeFiles
+from cai_assets.resources.object_store import LocalStore
 from cai_assets.schemas import facts as fact_tables
 from cai_assets.schemas.settings import BUSINESS_DAY
 from cai_assets.schemas.tables import TABLES
@@ -165,6 +169,16 @@ class Warehouse:
                 inputs = {key: self.files[key] for key in model.inputs}
                 reader = self.engine.run(model, inputs, self.values(model.parameters), table=TABLES[path])
                 self.files[path] = [self._write(path, reader.read_all())]
+
+    def find_topics(self, number: int) -> None:
+        """Make the tables of topics, as their asset does."""
+        loaded = {
+            path: LakeFiles(TABLES[path], {"all": tuple(files)}, None, LocalStore(self.folder))
+            for path, files in self.files.items()
+        }
+        topics, placed = find_topics(self.engine, loaded, number)
+        for path, made in topic_tables.tables(topics, placed).items():
+            self.files[path] = [self._write(path, made)]
 
     def values(self, wanted: Sequence[str]) -> dict[str, Any]:
         """A value for each of the parameters, as a run would have."""

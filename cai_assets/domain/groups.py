@@ -17,6 +17,7 @@ NOBODY: Final = None
 GROUP_OF_MART: Final[Mapping[str, str | None]] = {
     "volume": "conversations_active",
     "response": "n",
+    "response_histogram": "n",
     "resolution": "started",
     "containment": "conversations",
     "language": "users",
@@ -33,6 +34,9 @@ GROUP_OF_MART: Final[Mapping[str, str | None]] = {
     "funnel": "started",
     "handling": "conversations",
     "terms": "n_window",
+    "topic": "conversations",
+    "topic_conversation": ONE_PERSON,
+    "topic_week": "conversations",
 }
 """By mart, the column that counts the group of a row."""
 

@@ -193,7 +193,10 @@ def load_tests(folder: Path | None = None) -> tuple[SqlTest, ...]:
     Raises:
         ModelError: as for `load_models` and `load_queries`.
     """
-    rank = {key: place for place, key in enumerate([*_sources(), *load_models(folder)])}
+    models = load_models(folder)
+    # What Python makes of facts comes last: no model reads it.
+    made = [key for key in TABLES if key[0] in LAYERS.values() and key not in models]
+    rank = {key: place for place, key in enumerate([*_sources(), *models, *made])}
     return tuple(
         SqlTest(**vars(query), asset=max(query.inputs, key=lambda key: rank.get(key, -1)))
         for query in load_queries("tests", folder)

@@ -60,4 +60,74 @@ TERMS = Table(
     partition_by="month",
 )
 
-TABLES = (FCT_TERM, TERMS)
+_TOPIC = Column(
+    "topic",
+    COUNT,
+    "Number of the topic, from 1 for the one with most conversations; 0 for conversations without a known "
+    "term. Learnt anew each time: a number means nothing across versions of the table.",
+    "topic",
+)
+_LABEL = Column("label", TEXT, "Its three most telling terms; `no terms` of topic 0.")
+
+TOPIC = Table(
+    layer="marts",
+    name="topic",
+    description=(
+        "What conversations are about, learnt from the users' words (TF-IDF, k-means): the most telling "
+        "terms of each of TOPICS topics, in the target language where there are translations."
+    ),
+    columns=(
+        _TOPIC,
+        Column("place", COUNT, "Place of the term in the topic, from 1.", "place"),
+        _LABEL,
+        Column("term", TEXT, _TERM.description),
+        measure("topic_term_weight", "weight"),
+        measure("topic_conversations", "conversations", note="The same in every row of the topic."),
+    ),
+    key=("topic", "place"),
+    partition_by=None,
+)
+
+TOPIC_CONVERSATION = Table(
+    layer="marts",
+    name="topic_conversation",
+    description=(
+        "The topic of each live conversation with a counted message. The first places of a topic are its "
+        "examples."
+    ),
+    columns=(
+        MONTH,
+        report_date("Local day of the conversation's first counted message."),
+        partition_column(),
+        Column("conversation_id", TEXT, "The conversation."),
+        _TOPIC,
+        Column("place", COUNT, "Place in the topic by weight, from 1; equals by conversation_id.", "place"),
+        measure("topic_nearness", "weight"),
+    ),
+    key=("partition", "conversation_id"),
+    partition_by="month",
+)
+
+TOPIC_WEEK = Table(
+    layer="marts",
+    name="topic_week",
+    description=(
+        "Conversations per ISO week and topic; a row of zeros for every week between the first and the last "
+        "and every topic."
+    ),
+    columns=(
+        MONTH,
+        report_date("Monday of the week of the conversation's first counted message."),
+        _TOPIC,
+        _LABEL,
+        measure("topic_conversations", "conversations"),
+        measure("topic_of_week", "of_week"),
+    ),
+    key=("report_date", "topic"),
+    partition_by="month",
+)
+
+TOPICS = (TOPIC, TOPIC_CONVERSATION, TOPIC_WEEK)
+"""Made together by a Python asset, not by SQL."""
+
+TABLES = (FCT_TERM, TERMS, *TOPICS)

@@ -16,7 +16,7 @@ from cai_assets_tests.oracle.people import week_of
 from cai_assets_tests.oracle.rows import Row, by_conversation, local_day
 
 PAIRED = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION", "HIRAGANA", "KATAKANA")
-PAIRED += ("HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
+PAIRED += ("HALFWIDTH KATAKANA LETTER", "HALFWIDTH HANGUL", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
 JOINERS = "\u200c\u200d"
 MASKS = ("[email]", "[phone]", "[card]", "[iban]", "[token]", "[number]")
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import load_models, load_tests
 from cai_assets.sandbox.sample import generate
+from cai_assets.schemas.content import TOPIC
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests import oracle
 from cai_assets_tests.lake_data import Row, Rows, Warehouse, lake_rows
@@ -382,13 +383,13 @@ def check_marts(warehouse: Warehouse, sample: Sample) -> None:
 
 
 def check_invariants(warehouse: Warehouse) -> None:
-    """Run every SQL test, all in one query; none may return a row."""
-    counts = [
-        f"select '{test.name}' as test, count(*) as wrong from (\n{test.sql}\n)" for test in load_tests()
-    ]
-    values = {name: warehouse.parameters[name] for test in load_tests() for name in test.parameters}
+    """Run every SQL test, all in one query; none may return a row. Those of topics where there are some."""
+    there = TOPIC.path in warehouse.files
+    tests = [test for test in load_tests() if there or TOPIC.path not in test.inputs]
+    counts = [f"select '{test.name}' as test, count(*) as wrong from (\n{test.sql}\n)" for test in tests]
+    values = {name: warehouse.parameters[name] for test in tests for name in test.parameters}
     found = warehouse.query(" union all ".join(counts), **values)
-    assert len(found) == len(load_tests())
+    assert len(found) == len(tests)
     assert not [row for row in found if row["wrong"]]
 
 
@@ -463,7 +464,7 @@ def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
         "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "
         "and sum(resolved) > sum(durable) and sum(durable) > sum(csat_answered)",
         "handling": "sum(several_agents) > 0 and sum(language_mixed) > 0",
-        "terms": "count(*) > 100 and bool_or(z > 1) and bool_or(z < -1)",
+        "terms": "count(*) > 50 and bool_or(z > 1) and bool_or(z < -1)",
         "retention": "bool_or(k = 2 and retained > 0) and bool_or(k > 0 and retained < users)",
         "user": "bool_or(churn_risk) and not bool_and(churn_risk) and count(category_3) > 0",
     }

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cai_assets.domain import tokens
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets_tests.lake_data import Warehouse, lake_rows
 from cai_assets_tests.oracle.content import terms
@@ -57,15 +58,15 @@ def counted(parts: list[str]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:20] or "empty")
-def test_the_oracle_finds_the_terms_of_a_text(text):
-    assert terms(text) == TEXTS[text]
+def test_the_oracle_and_python_find_the_terms_of_a_text(text):
+    assert terms(text) == tokens.terms(text) == TEXTS[text]
 
 
 def test_the_model_finds_the_terms_of_the_texts(tmp_path):
     assert daily(list(TEXTS), tmp_path) == counted([term for text in TEXTS.values() for term in text])
 
 
-LETTERS = st.text(alphabet="aéÉßñжЖعकिु字間はーラハ한국ไทยー'’ _1#@[].:/ \u200c\u0301", max_size=30)
+LETTERS = st.text(alphabet="aéÉßñжЖعकिु字間々ｱはーラハ한국ไทยー'’ _1#@[].:/ \u200c\u0301", max_size=30)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
@@ -73,3 +74,4 @@ LETTERS = st.text(alphabet="aéÉßñжЖعकिु字間はーラハ한국ไ�
 def test_any_texts_have_the_terms_that_the_oracle_finds(tmp_path_factory, texts):
     found = daily(texts, tmp_path_factory.mktemp("terms"))
     assert found == counted([term for text in texts for term in terms(text)])
+    assert found == counted([term for text in texts for term in tokens.terms(text)])

@@ -1,6 +1,6 @@
 """Metrics of what people write about: terms, topics."""
 
-from cai_assets.schemas.metrics.declaring import distinct, statistic
+from cai_assets.schemas.metrics.declaring import conversations, distinct, ratio, statistic
 
 METRICS = (
     distinct(
@@ -43,5 +43,46 @@ METRICS = (
         unit="z",
         nullable=False,
         heading="z",
+    ),
+    conversations(
+        "topic_conversations",
+        "Conversations of the topic",
+        "Conversations whose words are nearest to the topic's.",
+        mart="topic_week",
+        column="conversations",
+        facts="select count(*) from facts.fct_conversation where is_counted and not is_empty",
+        heading="Conversations",
+    ),
+    distinct(
+        "topic_of_week",
+        "Conversations of the week",
+        "All conversations of the row's week. The same number stands in every row of the week.",
+        sql="select max(of_week) from marts.topic_week",
+        unit="conversations",
+    ),
+    ratio(
+        "topic_share",
+        "Share of the week's conversations",
+        "Share of the week's conversations that are of the topic.",
+        numerator="topic_conversations",
+        denominator="topic_of_week",
+        mart="topic_week",
+        columns=("conversations", "of_week"),
+    ),
+    statistic(
+        "topic_term_weight",
+        "How telling a term is",
+        "Mean TF-IDF of the term in the topic's conversations, less that in all.",
+        sql="select max(weight) from marts.topic",
+        unit="weight",
+        nullable=False,
+    ),
+    statistic(
+        "topic_nearness",
+        "Nearness to the topic",
+        "Cosine of the angle between the conversation and the middle of its topic, -1 to 1; NULL where no "
+        "term of it is known.",
+        sql="select avg(weight) from marts.topic_conversation",
+        unit="cosine",
     ),
 )
