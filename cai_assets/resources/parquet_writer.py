@@ -9,6 +9,7 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -159,18 +160,20 @@ class Part:
 
 
 def write_parts(
-    batches: Iterable[pa.RecordBatch], table: Table, spec: ParquetSpec, folder: Path
+    batches: Iterable[pa.RecordBatch], table: Table, spec: ParquetSpec, folder: Path, *, writers: int = 1
 ) -> Iterator[Part]:
     """Write batches as Parquet files, and give each partition's files as soon as they are complete.
 
-    What is held in memory is one row group, whatever the size of the partition. The bytes written depend only
-    on the rows and their order, not on how they were cut into batches.
+    What is held in memory is one row group, whatever the size of the partition, and one more for each of
+    several writers: they finish partitions that are complete while the next ones are read. The bytes written
+    depend only on the rows and their order, not on how they were cut into batches.
 
     Args:
         batches: rows with equal partition side by side.
         table: the declaration; batches are cast to it.
         spec: how to write.
         folder: an existing local folder of the caller's own.
+        writers: threads that finish partitions; 1 for none but the caller's.
 
     Yields:
         the parts, in the order in which the partitions come.
@@ -183,6 +186,7 @@ def write_parts(
     form = _Form(spec, table.arrow_schema, spec.writer_options(table))
     done: set[str] = set()
     writer: _PartWriter | None = None
+    ends = _Ends(writers)
     try:
         for given in batches:
             batch = conform(given)
@@ -191,8 +195,8 @@ def write_parts(
             for partition, rows in _runs(batch, table):
                 if writer is not None and writer.partition != partition:
                     done.add(writer.partition)
-                    yield writer.finish()
-                    writer = None
+                    last, writer = writer, None
+                    yield from ends.finish(last)
                 if partition in done:
                     raise PermanentError(
                         f"table {table.layer}.{table.name}: rows of {partition} do not stand side by side; "
@@ -203,8 +207,10 @@ def write_parts(
         conform.finish()
         if writer is not None:
             last, writer = writer, None
-            yield last.finish()
+            yield from ends.finish(last)
+        yield from ends.rest()
     finally:
+        ends.close()
         if writer is not None:
             writer.abandon()
 
@@ -358,6 +364,39 @@ class _PartWriter:
         with file.path.open("rb") as written:
             digest = digest_of(written)
         self._files.append(WrittenFile(file.path, file.rows, file.path.stat().st_size, digest))
+
+
+class _Ends:
+    """Finishes partitions, several at once, and gives them back in the order in which they came."""
+
+    def __init__(self, writers: int) -> None:
+        self._most = writers
+        self._pool = ThreadPoolExecutor(writers, thread_name_prefix="parts") if writers > 1 else None
+        self._under_way: deque[tuple[_PartWriter, Future[Part] | None]] = deque()
+
+    def finish(self, writer: _PartWriter) -> Iterator[Part]:
+        """Have a partition finished; those that are done meanwhile come back."""
+        self._under_way.append((writer, self._pool.submit(writer.finish) if self._pool else None))
+        while self._under_way and (self._pool is None or len(self._under_way) > self._most):
+            yield self._next()
+
+    def rest(self) -> Iterator[Part]:
+        """All that is under way."""
+        while self._under_way:
+            yield self._next()
+
+    def close(self) -> None:
+        """End the threads; after an error what they had under way is given up."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        for writer, _ in self._under_way:
+            writer.abandon()
+
+    def _next(self) -> Part:
+        writer, future = self._under_way[0]
+        part = writer.finish() if future is None else future.result()
+        self._under_way.popleft()
+        return part
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import io
 import random
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -204,6 +205,33 @@ def test_nulls_where_none_may_be_are_all_counted_before_they_are_refused(tmp_pat
     broken = data.set_column(1, pa.field("event_id", pa.string()), ids)
     with pytest.raises(PermanentError, match=r"lake\.events: nulls .* event_id \(10\)"):
         list(write_parts(batches_of(broken, 4), EVENTS, spec(), tmp_path))
+
+
+MANY_DAYS = events({f"2024-05-{day:02}": 40 * (day % 4) for day in range(1, 29)})
+
+
+def test_several_writers_write_the_same_files_in_the_same_order(tmp_path: Path) -> None:
+    wanted = spec(parquet_row_group_size=50)
+    found = []
+    for writers in (1, 3):
+        folder = tmp_path / str(writers)
+        folder.mkdir()
+        parts = write_parts(batches_of(MANY_DAYS, 7), EVENTS, wanted, folder, writers=writers)
+        found.append([(part.partition, [file.digest for file in part.files]) for part in parts])
+    assert found[0] == found[1]
+    assert [partition for partition, _ in found[0]] == sorted({*MANY_DAYS["partition"].to_pylist()})
+
+
+def test_an_error_with_several_writers_is_told_and_leaves_no_thread(tmp_path: Path) -> None:
+    def breaking() -> Iterator[pa.RecordBatch]:
+        yield from MANY_DAYS.to_batches(max_chunksize=40)
+        raise OSError("the source is gone")
+
+    with pytest.raises(OSError, match="the source is gone"):
+        list(write_parts(breaking(), EVENTS, spec(), tmp_path, writers=3))
+    with pytest.raises(FileNotFoundError):
+        list(write_parts(batches_of(MANY_DAYS, 40), EVENTS, spec(), tmp_path / "nowhere", writers=3))
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("parts")] == []
 
 
 @st.composite
