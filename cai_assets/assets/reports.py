@@ -12,7 +12,9 @@ import dagster as dg
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
 from cai_assets.assets.common import BY_MONTHS, report_asset
 from cai_assets.domain import charts, pages
+from cai_assets.engines.cube import MOST_CONVERSATIONS, build_cube
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.following import newest
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.partitions import DAILY
@@ -32,22 +34,6 @@ SETTLED_AFTER = timedelta(days=7)
 REPORTED_MARTS = (marts.VOLUME, marts.RESPONSE, marts.RESOLUTION, marts.CONTAINMENT, marts.LANGUAGE)
 DIMENSIONS = ("channel", "language", "clock")
 
-DASHBOARD_QUERIES = (
-    "headline",
-    "volume_by_day",
-    "volume_by_channel",
-    "reply_by_day",
-    "response_clocks",
-    "targets",
-    "outcomes_by_day",
-    "resolution_by_channel",
-    "languages",
-    "categories",
-    "heatmap",
-    "segments",
-    "top_users",
-    "days",
-)
 DAILY_QUERIES = ("headline", "response_clocks", "hours", "conversations", "transcripts")
 
 
@@ -246,7 +232,10 @@ def plain_parquet(
         list(FACT),
         ["facts", "stg_messages"],
         ["facts", "fct_wait"],
-        ["facts", "fct_traffic"],
+        ["facts", "fct_llm_call"],
+        ["facts", "user_day"],
+        ["lake", "messages"],
+        ["lake", "translations"],
     ],
 )
 def dashboard(
@@ -254,31 +243,34 @@ def dashboard(
     parquet: dg.ResourceParam[ParquetIOManager],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
-    """The marts as one page."""
-    tables = run_queries(duckdb, DASHBOARD_QUERIES, parquet.files, model_parameters(settings))
-    headline = tables["headline"][0]
-    days = [row["report_date"] for row in tables["volume_by_day"]]
+    """Counts and histograms of all days as one page."""
+    as_of = _as_of(duckdb, parquet.files(FACT))
+    cube = build_cube(duckdb, parquet.files, model_parameters(settings), as_of=as_of)
     page = pages.dashboard_page(
-        headline=headline,
-        tables=tables,
-        charts={
-            "chart-volume": charts.volume(tables["volume_by_channel"]),
-            "chart-messages": charts.messages(tables["volume_by_day"]),
-            "chart-replies": charts.replies(tables["reply_by_day"]),
-            "chart-outcomes": charts.outcomes(tables["outcomes_by_day"]),
-            "chart-languages": charts.languages(tables["languages"]),
-            "chart-categories": charts.categories(tables["categories"]),
-            "chart-heatmap": charts.heatmap(tables["heatmap"]),
-        },
-        first_day=min(days, default=None),
-        last_day=max(days, default=None),
+        header=cube.header,
+        cube=cube.blob,
+        carried=newest(duckdb, parquet.files, LISTED_CONVERSATIONS),
+        first_day=cube.first_day,
+        last_day=cube.last_day,
+        left_out=cube.left_out,
+        most=MOST_CONVERSATIONS,
+        days=sorted(
+            (file.path.removesuffix(".html") for file in parquet.store.list_files("reports", "daily_report")),
+            reverse=True,
+        ),
         zone=settings.report_timezone,
         targets=settings.response_targets,
-        as_of=_as_of(duckdb, parquet.files(FACT)),
-    )
-    address = parquet.store.write_file("reports/dashboard.html", page.encode())
+        as_of=as_of,
+    ).encode()
+    address = parquet.store.write_file("reports/dashboard.html", page)
+    headline = run_queries(duckdb, ["headline"], parquet.files, {})["headline"][0]
     return dg.MaterializeResult(
-        metadata={"page": dg.MetadataValue.path(address), "bytes": len(page.encode()), **_figures(headline)}
+        metadata={
+            "page": dg.MetadataValue.path(address),
+            "bytes": len(page),
+            "cells": sum(cube.counts.values()),
+            **_figures(headline),
+        }
     )
 
 

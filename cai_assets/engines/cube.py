@@ -1,0 +1,249 @@
+"""The dashboard's cube: counts and histograms by day, channel, language and category, packed for a page.
+
+The queries are `dbt_like_sql/reports/cube_*.sql`; here their days and dimensions become numbers of cells. How
+numbers become bytes is `domain.packing`'s, how they are shown the page's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cai_assets.domain.packing import Packer, pack_cells
+from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.models import Query, TablePath, load_queries
+
+Files = Callable[[TablePath], Sequence[str]]
+
+DIMENSIONS = ("channel", "language", "category")
+OTHER = "(other)"
+# A page can be filtered by so many values of a dimension; rarer ones share one. 24 x 24 x 24 cells a day are the
+# bound of what a page holds for each table and day.
+MOST_VALUES = 24
+# Of more conversations the page holds the newest days alone: its size is bounded, whatever the lake holds.
+MOST_CONVERSATIONS = 2_000_000
+
+DAYS = """
+select first_message_date as day, count(*) as conversations
+from facts.fct_conversation where is_counted group by all order by day desc
+"""
+
+
+@dataclass(frozen=True)
+class CubeTable:
+    """A query whose rows are packed.
+
+    Attributes:
+        query: its name.
+        texts: columns of further texts.
+        numbers: columns of further whole numbers that rows are told apart by; the last one rises.
+        rising: whether it is kept as steps.
+    """
+
+    query: str
+    texts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    rising: bool = False
+
+
+TABLES = {
+    "conversations": CubeTable("cube_conversations"),
+    "clocks": CubeTable("cube_clocks", texts=("clock",)),
+    "durations": CubeTable("cube_durations", texts=("clock", "replier"), numbers=("bucket",), rising=True),
+    "traffic": CubeTable("cube_traffic", numbers=("local_hour",), rising=True),
+    "speech": CubeTable("cube_speech", texts=("spoken",)),
+    "agents": CubeTable("cube_agents", texts=("agent",)),
+    "users": CubeTable("cube_users", numbers=("user_no",), rising=True),
+    "costs": CubeTable("cube_costs", texts=("purpose", "model", "currency")),
+}
+
+
+@dataclass(frozen=True)
+class Cube:
+    """What the page computes with.
+
+    Attributes:
+        header: the tables' descriptions, dimensions, first day and number of days, exact percentiles, users.
+        blob: their columns, compressed.
+        first_day: the first day it holds; None where there is nothing.
+        last_day: the last.
+        left_out: whether there are earlier days that it does not hold.
+    """
+
+    header: dict[str, Any]
+    blob: bytes
+    first_day: date | None
+    last_day: date | None
+    left_out: bool
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def build_cube(
+    engine: DuckDBEngine,
+    files: Files,
+    parameters: Mapping[str, Any],
+    *,
+    as_of: datetime | None,
+    most_conversations: int = MOST_CONVERSATIONS,
+) -> Cube:
+    """Compute and pack the cube.
+
+    Args:
+        engine: where the queries run.
+        files: the Parquet files of a table.
+        parameters: the models' parameters that come from the settings.
+        as_of: latest change of the source, UTC; decisions that need time to pass are taken then.
+        most_conversations: of more, the newest days alone are held.
+
+    Raises:
+        EngineError: DuckDB refuses a query.
+    """
+    queries = {query.name: query for query in load_queries("reports")}
+    values = {**parameters, "as_of_us": int(as_of.timestamp() * 1e6) if as_of else 0}
+    names = _dimensions(engine, queries["cube_dimensions"], files)
+    begin = _first_day(engine, files, most_conversations)
+    found: dict[str, pa.Table] = {}
+    for name, table in TABLES.items():
+        found[name] = _rows(engine, queries[table.query], table, files, values, names, begin)
+    days = [day for table in found.values() for day in _bounds(table)]
+    first, last = (min(days), max(days)) if days else (None, None)
+    packer = Packer()
+    size = int(np.prod([len(names[dimension]) for dimension in DIMENSIONS], dtype=np.int64))
+    header: dict[str, Any] = {
+        "dimensions": names,
+        "first_day": first.isoformat() if first else None,
+        "days": (last - first).days + 1 if first and last else 0,
+        "tables": {},
+    }
+    for name, table in TABLES.items():
+        placed = _placed(found.pop(name), first, size)
+        rising = table.numbers[-1] if table.rising else None
+        header["tables"][name] = pack_cells(packer, placed, texts=table.texts, rising=rising)
+    header["exact"] = _exact(engine, queries["cube_exact"], files, whole=begin is None)
+    header["members"] = _members(engine, queries["cube_members"], files, packer, first)
+    return Cube(
+        header=header,
+        blob=packer.blob(),
+        first_day=first,
+        last_day=last,
+        left_out=begin is not None,
+        counts={name: described["rows"] for name, described in header["tables"].items()},
+    )
+
+
+def _run(engine: DuckDBEngine, query: Query, files: Files, values: Mapping[str, Any], sql: str) -> pa.Table:
+    inputs = {path: files(path) for path in query.inputs}
+    return engine.query(sql, inputs, values)
+
+
+def _dimensions(engine: DuckDBEngine, query: Query, files: Files) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {dimension: [] for dimension in DIMENSIONS}
+    for row in _run(engine, query, files, {}, query.sql).to_pylist():
+        names[row["dimension"]].append(row["name"])
+    # The last place is always that of the rest: a call may be about a conversation that is not counted.
+    return {key: [*known[: MOST_VALUES - 1], OTHER] for key, known in names.items()}
+
+
+def _first_day(engine: DuckDBEngine, files: Files, most: int) -> date | None:
+    """The day from which the conversations are few enough; None where all are."""
+    table = engine.query(DAYS, {("facts", "fct_conversation"): files(("facts", "fct_conversation"))})
+    total, begin = 0, None
+    for day, count in zip(table["day"].to_pylist(), table["conversations"].to_pylist(), strict=True):
+        total += count
+        if total > most and begin is not None:
+            return begin
+        begin = day
+    return None
+
+
+def _rows(
+    engine: DuckDBEngine,
+    query: Query,
+    table: CubeTable,
+    files: Files,
+    values: Mapping[str, Any],
+    names: Mapping[str, Sequence[str]],
+    begin: date | None,
+) -> pa.Table:
+    """The query's rows by day and place of their dimensions, rare values together, sorted."""
+    keys = {"report_date", *DIMENSIONS, *table.texts, *table.numbers}
+    place = "0"
+    for dimension in DIMENSIONS:
+        known = names[dimension]
+        found = f"coalesce(list_position(${dimension}_names, {dimension}), {len(known)})"
+        # DuckDB tells a missing value by NULL or 0, by version; both are the rest.
+        at = f"case when {found} = 0 then {len(known)} else {found} end - 1"
+        place = f"({place}) * {len(known)} + ({at})"
+    told = ", ".join((*table.texts, *table.numbers))
+    measures = [name for name in _columns(query) if name not in keys]
+    sums = ", ".join(
+        f"sum({name}) as {name}" if name == "csat_sum" else f"cast(sum({name}) as bigint) as {name}"
+        for name in measures
+    )
+    picked = ", ".join(part for part in ("report_date", f"{place} as place", told) if part)
+    sql = (
+        f"select {picked}{', ' + sums if sums else ''} from (\n{query.sql}\n) as rows "  # noqa: S608  declared
+        f"where report_date is not null and report_date >= $begin "
+        f"group by all order by report_date, place{', ' + told if told else ''}"
+    )
+    parameters = {
+        **{name: values[name] for name in query.parameters},
+        **{f"{dimension}_names": list(names[dimension][:-1]) or [""] for dimension in DIMENSIONS},
+        "begin": begin or date.min,
+    }
+    return _run(engine, query, files, parameters, sql)
+
+
+def _columns(query: Query) -> list[str]:
+    import sqlglot
+
+    return [str(name) for name in sqlglot.parse_one(query.sql, dialect="duckdb").named_selects]
+
+
+def _bounds(table: pa.Table) -> list[date]:
+    """First and last day of sorted rows."""
+    if not table.num_rows:
+        return []
+    return [table["report_date"][0].as_py(), table["report_date"][-1].as_py()]
+
+
+def _placed(table: pa.Table, first: date | None, size: int) -> pa.Table:
+    """The rows with day and place as one number, the cell."""
+    days = table["report_date"].combine_chunks().cast(pa.int32()).to_numpy(zero_copy_only=False)
+    origin = (first - date(1970, 1, 1)).days if first else 0
+    places = table["place"].combine_chunks().to_numpy(zero_copy_only=False)
+    cells = (days.astype(np.int64) - origin) * size + places.astype(np.int64)
+    return table.drop_columns(["report_date", "place"]).append_column("cell", pa.array(cells))
+
+
+def _exact(
+    engine: DuckDBEngine, query: Query, files: Files, *, whole: bool
+) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+    """Exact percentiles: clock, dimension, place, then p50, p90, p95, p99, longest; days alone of a part."""
+    found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+    for row in _run(engine, query, files, {}, query.sql).to_pylist():
+        if whole or row["dimension"] == "day":
+            places = found.setdefault(row["clock"], {}).setdefault(row["dimension"], {})
+            places[row["place"]] = [row[f"{name}_s"] for name in ("p50", "p90", "p95", "p99", "max")]
+    return found
+
+
+def _members(
+    engine: DuckDBEngine, query: Query, files: Files, packer: Packer, first: date | None
+) -> dict[str, Any]:
+    """First day and segment of each user, in order of their numbers."""
+    table = _run(engine, query, files, {}, query.sql)
+    origin = first or date(1970, 1, 1)
+    segments = sorted(set(table["segment"].to_pylist()))
+    # Days before the page's first are the day before it: such users are not new on any day shown.
+    days = [max((day - origin) // timedelta(days=1), -1) + 1 for day in table["first_seen"].to_pylist()]
+    months = [day.year * 12 + day.month - 1 for day in table["first_seen"].to_pylist()]
+    return {
+        "segments": segments,
+        "first_seen": packer.add(np.array(days, np.int64)),
+        "cohort": packer.add(np.array(months, np.int64)),
+        "segment": packer.add(np.array([segments.index(s) for s in table["segment"].to_pylist()], np.int64)),
+    }
