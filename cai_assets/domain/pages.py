@@ -7,7 +7,7 @@ of many (a day's report) carries drawings instead, a hundredth of the size; they
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
 from importlib import resources
@@ -21,7 +21,7 @@ from cai_assets.domain import formats, packing
 from cai_assets.domain.formats import duration, number, share
 from cai_assets.schemas.metrics import METRICS, metric
 
-__all__ = ["daily_page", "dashboard_page", "duration", "number", "script_safe", "share", "svg"]
+__all__ = ["conversations_page", "daily_page", "dashboard_page", "duration", "message_page", "number", "script_safe", "share", "svg"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -212,3 +212,50 @@ def daily_page(
             zone=zone,
         )
     )
+
+
+def conversations_page(
+    *,
+    view: Any,
+    total: int,
+    conversations: Rows,
+    transcripts: Mapping[str, Rows],
+    page: int,
+    last: int,
+    address: Callable[[int], str],
+    back: str,
+    zone: ZoneInfo,
+) -> str:
+    """A page of the conversations behind a number.
+
+    Args:
+        view: what they are of: what, detail, first_day, last_day, chosen.
+        total: how many there are.
+        conversations: those of this page, rows of `listed.sql`.
+        transcripts: rows of `transcripts.sql` by conversation.
+        page: which this is, from 1.
+        last: the last.
+        address: of another page.
+        back: of the dashboard, in the same view.
+        zone: zone of the instants.
+    """
+    return (
+        _templates()
+        .get_template("conversations.html.j2")
+        .render(
+            view=view,
+            total=total,
+            conversations=conversations,
+            transcripts=transcripts,
+            page=page,
+            last=last,
+            address=address,
+            back=back,
+            zone=zone,
+        )
+    )
+
+
+def message_page(*, title: str, text: str) -> str:
+    """A page that says one thing, as that there is none."""
+    return _templates().get_template("message.html.j2").render(title=title, text=text)

@@ -131,7 +131,7 @@ function table(id, columns, rows, options = {}) {
 
 const counted = (name, link, more = {}) => ({ head: metric(name).heading, tip: metric(name).definition,
   get: row => row[name] || 0, link, ...more });
-const rated = (name, part, of) => ({ head: metric(name).heading, tip: metric(name).definition, kind: "%",
+const rated = (name, part, of, head = metric(name).heading) => ({ head, tip: metric(name).definition, kind: "%",
   get: row => ratio(row[part], row[of]) });
 const timed = (name, place) => ({ head: metric(name).heading, tip: metric(name).definition, kind: "s",
   get: row => ({ value: row.times.values[place] ?? null, exact: row.times.exact }) });
@@ -189,7 +189,7 @@ async function chart(id, values, { domain, colours, title, kind, axisTitle, stac
   const rows = values.map(row => ({ ...row, at: short[row.period], name: names[row.period],
     said: kind === "s" ? duration(row.value) : number(row.value, kind === "money" ? 4 : undefined) }));
   const x = { field: "at", type: "ordinal", sort: null, scale: stack ? { domain: short, paddingInner: 0.15, paddingOuter: 0.1 } : { domain: short, padding: 0.5 },
-    axis: { title: null, labelAngle: 0, ticks: false, grid: false, values: short.filter((_, n) => n % step === 0), labelOverlap: true } };
+    axis: { title: null, labelAngle: 0, ticks: false, grid: false, labelPadding: 7, values: short.filter((_, n) => n % step === 0), labelOverlap: true } };
   const y = { field: "value", type: "quantitative", stack: stack ? "zero" : null,
     axis: { title: axisTitle || null, tickCount: 5, domain: false, ticks: false } };
   if (kind === "s") {
@@ -223,9 +223,9 @@ async function chart(id, values, { domain, colours, title, kind, axisTitle, stac
 
 // -- what is shown
 
-function figure(id, name, value, kind, small, link, exact = true) {
+function figure(id, name, value, kind, small, link, exact = true, title = metric(name).title) {
   const text = (exact || value === null ? "" : "≈\u2009") + FORMATS[kind](value);
-  return element("div", { class: "figure", title: metric(name).definition }, element("dt", {}, metric(name).title),
+  return element("div", { class: "figure", title: metric(name).definition }, element("dt", {}, title),
     element("dd", { id: "figure-" + id, "data-v": value ?? "" }, link && value ? followed(text, ...link) : text,
       element("small", {}, small)));
 }
@@ -250,7 +250,7 @@ function showFigures() {
     figure("users_writing", "users_writing", all.users_writing || 0, "n", number([...result.byPeriod.by.values()].reduce((sum, row) => sum + (row.users_new || 0), 0)) + " for the first time", ["messages", "user"]),
     figure("first_response_p50_s", "first_response_p50_s", first.values[0], "s", within(first), ["clock_first", "stopped"], first.exact),
     figure("reply_p50_s", "reply_p50_s", reply.values[0], "s", within(reply), ["clock_reply", "stopped"], reply.exact),
-    figure("within_target_1_pct", "within_target_1_pct", ratio(clock("reply").within_target_1, clock("reply").decided_1), "%", "of replies, within " + duration(meta.targets[0]), ["clock_reply"]),
+    figure("within_target_1_pct", "within_target_1_pct", ratio(clock("reply").within_target_1, clock("reply").decided_1), "%", "of the waits decided", ["clock_reply"], true, "Replies within " + duration(meta.targets[0])),
     figure("outcome_unanswered", "outcome_unanswered", all.outcome_unanswered || 0, "n", number(clock("reply").response_n_open || 0) + " waits without reply", ["outcome", "unanswered"]),
     figure("resolution_rate", "resolution_rate", ratio(all.resolved, all.conversations_started), "%", "median " + (resolution.exact ? "" : "≈\u2009") + duration(resolution.values[0]), ["resolved"]),
     figure("containment_rate", "containment_rate", ratio(all.contained, all.bot_conversations), "%", number(all.handed_off || 0) + " handed over", ["outcome", "contained"]),
@@ -313,7 +313,7 @@ async function showOutcomes(rows) {
   const alone = row => ({ channel: new Set([row.key]) });
   table("t-resolution", [{ head: "Channel", text: true, get: row => row.name, toggle: toggling("channel") },
     counted("conversations_started", row => ["conversations", null, alone(row)]), counted("resolved", row => ["resolved", null, alone(row)]),
-    rated("resolution_rate", "resolved", "conversations_started"), counted("reopened", row => ["reopened", null, alone(row)]),
+    rated("resolution_rate", "resolved", "conversations_started", "Resolved, share"), counted("reopened", row => ["reopened", null, alone(row)]),
     rated("durable_rate", "durable", "settled"), counted("bot_conversations", row => ["bot", null, alone(row)]),
     counted("contained", row => ["outcome", "contained", alone(row)]), rated("containment_rate", "contained", "bot_conversations"),
     counted("handed_off", row => ["bot", "handed_off", alone(row)]),
@@ -337,7 +337,7 @@ function showCategories() {
   const alone = row => ({ category: new Set([row.key]) });
   table("t-categories", [{ head: "Category", text: true, get: row => row.name, toggle: toggling("category") },
     counted("conversations", row => ["conversations", null, alone(row)]), rated("resolution_rate", "resolved", "conversations_started"),
-    rated("containment_rate", "contained", "bot_conversations"), timed("resolution_last_p50_s", 0), rated("csat", "csat_positive", "csat_answered"),
+    rated("containment_rate", "contained", "bot_conversations"), { ...timed("resolution_last_p50_s", 0), head: metric("resolution_last_p50_s").title }, rated("csat", "csat_positive", "csat_answered"),
     counted("csat_answered", row => ["csat", null, alone(row)])], rows, { bar: row => row.conversations });
 }
 

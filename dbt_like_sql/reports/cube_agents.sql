@@ -1,6 +1,6 @@
--- Agents per local day, channel, language and category. Conversations in which an agent wrote, and those whose
--- last resolve an event ascribes to them (bots resolve too, and are no agents), count on the day of the conversation's first message; messages on
--- their own day.
+-- Agents per local day, channel, language and category. Conversations in which an agent wrote, and those whose last
+-- resolve an event ascribes to an agent (bots resolve too), count on the day of the conversation's first message;
+-- messages on their own day.
 with spoken as (
     select
         m.partition,
