@@ -1,5 +1,6 @@
 """The reports layer: what people read. Numbers come from `dbt_like_sql`; pages and charts from `domain`."""
 
+import base64
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -11,9 +12,11 @@ import dagster as dg
 
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
 from cai_assets.assets.common import BY_MONTHS, report_asset
-from cai_assets.domain import charts, pages
+from cai_assets.domain import charts, pages, sheets
 from cai_assets.engines.cube import MOST_CONVERSATIONS, build_cube
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.exports import CONVERSATIONS, NAMES
+from cai_assets.engines.exports import sheets as export_sheets
 from cai_assets.engines.following import newest
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
@@ -30,6 +33,8 @@ from cai_assets.settings import Settings
 
 # A page lists this many conversations with their transcripts: some 2 MB of HTML. The facts hold all of them.
 LISTED_CONVERSATIONS = 200
+WORKBOOK = "cai-export.xlsx"
+WORKBOOK_CONVERSATIONS = 100_000
 SETTLED_AFTER = timedelta(days=7)
 REPORTED_MARTS = (marts.VOLUME, marts.RESPONSE, marts.RESOLUTION, marts.CONTAINMENT, marts.LANGUAGE)
 DIMENSIONS = ("channel", "language", "clock")
@@ -149,6 +154,12 @@ def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in headline.items() if isinstance(value, int | float)}
 
 
+def _picture(spec: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
+    """A chart as the UI shows it: a picture of some 5 kB in the text itself, kept with the event."""
+    data = base64.b64encode(pages.png({**spec, "width": 420, "height": 110})).decode()
+    return dg.MetadataValue.md(f"![Messages by hour](data:image/png;base64,{data})")
+
+
 @report_asset(
     "daily_report",
     description="One HTML page a day: figures, response times, conversations with their transcripts.",
@@ -193,8 +204,9 @@ def daily_report(
             zone=settings.timezone,
         )
         address = parquet.store.write_file(f"reports/daily_report/{day}.html", page.encode())
+        picture = {"messages_by_hour": _picture(charts.hours(tables["hours"]))} if tables["hours"] else {}
         context.add_asset_metadata(
-            {"page": dg.MetadataValue.path(address), **_figures(headline)}, partition_key=day
+            {"page": dg.MetadataValue.path(address), **picture, **_figures(headline)}, partition_key=day
         )
     return dg.MaterializeResult()
 
@@ -274,4 +286,60 @@ def dashboard(
     )
 
 
-REPORTS = (analytics_reports, user_analytics, daily_report, dashboard, plain_parquet)
+@report_asset(
+    "exports",
+    description="What the dashboard shows as CSV files and an XLSX workbook, and one row per conversation.",
+    kinds={"csv", "excel"},
+    deps=[
+        *(list(table.path) for table in marts.TABLES),
+        list(FACT),
+        ["facts", "stg_messages"],
+        ["facts", "fct_wait"],
+        ["facts", "fct_llm_call"],
+        ["facts", "user_day"],
+    ],
+)
+def exports(
+    duckdb: dg.ResourceParam[DuckDBEngine],
+    parquet: dg.ResourceParam[ParquetIOManager],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """Every table as reports/exports/NAME.csv and as a sheet of cai-export.xlsx, each file replaced whole."""
+    as_of = _as_of(duckdb, parquet.files(FACT))
+    counts = parquet.row_counts(FACT)
+    facts = sheets.about(settings.report_timezone, as_of)
+    files: dict[str, int] = {}
+    with parquet.store.spool() as folder:
+        book = sheets.Workbook(folder / WORKBOOK, facts)
+        for name in NAMES:
+            made = next(
+                export_sheets(
+                    *(duckdb, parquet.files, model_parameters(settings), [name]),
+                    as_of=as_of,
+                    partitions=sorted(counts),
+                )
+            )
+            path = folder / f"{name}.csv"
+            tables = made.tables
+            # A workbook of more rows takes minutes to write and nobody's Excel opens it; the CSV has them
+            # all.
+            if name != CONVERSATIONS or sum(counts.values()) <= WORKBOOK_CONVERSATIONS:
+                tables = book.passing(name, tables)
+            files[path.name] = sheets.write_csv(path, tables).rows
+        files[WORKBOOK] = book.close().rows
+        for name in files:
+            parquet.store.publish(folder / name, "reports", "exports", name)
+    parquet.store.settle("reports", "exports", list(files))
+    return dg.MaterializeResult(
+        metadata={
+            "folder": dg.MetadataValue.path(parquet.store.location("reports", "exports")),
+            "workbook": dg.MetadataValue.path(parquet.store.location("reports", "exports", WORKBOOK)),
+            "dagster/row_count": files[f"{CONVERSATIONS}.csv"],
+            "files": dg.MetadataValue.table(
+                [dg.TableRecord({"file": name, "rows": rows}) for name, rows in files.items()]
+            ),
+        }
+    )
+
+
+REPORTS = (analytics_reports, user_analytics, daily_report, dashboard, exports, plain_parquet)

@@ -24,8 +24,12 @@ Examples:
   cai serve --host 0.0.0.0           for a network of people who may read everything
 """,
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no login.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 for any free one.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no login."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 for any free one."
+)
 @data_option
 def serve(host: str, port: int, data: Path | None) -> None:
     """Serve the dashboard, the reports of days, the exports, and every conversation with its transcript.
@@ -40,11 +44,19 @@ def serve(host: str, port: int, data: Path | None) -> None:
     with kept_things(data) as (home, settings), ending_signals():
         listening = listen(host, port)
         _say(out, host, listening.getsockname()[1])
-        out.print(f"  Reads        {shown_path(home.path)}" if not settings.s3_enabled else f"  Reads        s3://{settings.s3_bucket}")
+        out.print(
+            f"  Reads        {shown_path(home.path)}"
+            if not settings.s3_enabled
+            else f"  Reads        s3://{settings.s3_bucket}"
+        )
         out.print("  Ctrl-C stops it.")
         app = build_app(settings, hosts=[*LOOPBACK, "[::1]"] if host in LOOPBACK else None)
         config = uvicorn.Config(
-            app, log_level="warning", lifespan="off", server_header=False, timeout_graceful_shutdown=ANSWER_SECONDS
+            app,
+            log_level="warning",
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=ANSWER_SECONDS,
         )
         try:
             uvicorn.Server(config).run(sockets=[listening])
@@ -57,8 +69,8 @@ def _say(out: "Console", host: str, port: int) -> None:
     out.print(f"  Reports      [bold cyan]http://{shown}:{port}[/bold cyan]")
     if host not in LOOPBACK:
         out.print(
-            "  [yellow]There is no login: whoever reaches this address reads every report and transcript. Put a proxy "
-            "with a login and TLS before it.[/yellow]"
+            "  [yellow]There is no login: whoever reaches this address reads every report and transcript. "
+            "Put a proxy with a login and TLS before it.[/yellow]"
         )
 
 
@@ -83,11 +95,13 @@ def listen(host: str, port: int) -> socket.socket:
         made.listen(128)
     except PermissionError:
         made.close()
-        raise StackError(f"port {port} may not be used by you: choose one above 1023, as --port 8080") from None
+        raise StackError(
+            f"port {port} may not be used by you: choose one above 1023, as --port 8080"
+        ) from None
     except OSError as error:
         made.close()
         raise StackError(
-            f"port {port} on {host} cannot be listened on ({error.strerror}): stop the other program, or choose "
-            "another with --port"
+            f"port {port} on {host} cannot be listened on ({error.strerror}): stop the other program, or "
+            "choose another with --port"
         ) from None
     return made

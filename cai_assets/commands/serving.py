@@ -1,7 +1,7 @@
-"""The reports over HTTP, read only: files of the store's reports/, and conversations page by page from the lake.
+"""The reports over HTTP, read only: files of the store's reports/, and conversations page by page.
 
-An ASGI application; the command around it is `serve.py`. There is no login here: it listens on the loopback unless
-told otherwise, and refuses names of hosts that it was not started for.
+An ASGI application; the command around it is `serve.py`. There is no login here: it listens on the loopback
+unless told otherwise, and refuses names of hosts that it was not started for.
 """
 
 import gzip
@@ -139,7 +139,9 @@ class Reports:
             NotFound: there is none, or the path leaves the reports.
         """
         parts = path.split("/")
-        if any(part in ("", ".", "..") or part.startswith(".") or "\\" in part or "\0" in part for part in parts):
+        if any(
+            part in ("", ".", "..") or part.startswith(".") or "\\" in part or "\0" in part for part in parts
+        ):
             raise NotFound(path)
         native = self.store.native_path(self.store.location(FOLDER, parts[0], "/".join(parts[1:])))
         native = native.rstrip("/")
@@ -241,7 +243,9 @@ def _accepts_gzip(request: Request) -> bool:
 
 def _file_response(reports: Reports, request: Request, file: Stored) -> Response:
     texts = file.kind in ("html", "csv", "json")
-    compressed = texts and file.size >= COMPRESSED_FROM and _accepts_gzip(request) and "range" not in request.headers
+    compressed = (
+        texts and file.size >= COMPRESSED_FROM and _accepts_gzip(request) and "range" not in request.headers
+    )
     tag = f'"{file.tag}{"-gz" if compressed else ""}"'
     headers = {
         "etag": tag,
@@ -329,7 +333,9 @@ def build_app(settings: Settings, *, hosts: list[str] | None = None) -> Starlett
         rest = [(name, value) for name, value in query.multi_items() if name != "page"]
         last = max(1, -(-total // PAGE_SIZE))
         if page > last or (page > 1 and not rows):
-            return _error(404, "There is no such page", "This view has fewer conversations; begin with the first page.")
+            return _error(
+                404, "There is no such page", "This view has fewer conversations; begin with the first page."
+            )
         text = pages.conversations_page(
             view=view,
             total=total,

@@ -1,8 +1,9 @@
-"""Tables of numbers as few bytes, for a page that carries them: columns, cells, runs. No query and no page here.
+"""Tables of numbers as few bytes, for a page that carries them: columns, cells, runs. No query and no page.
 
 A packed table is sorted by its cell: the number that stands for a row's day, channel, language and category.
 The cells are kept once, with how many rows each has; the other columns are kept in the smallest whole numbers
-that hold them, byte plane by byte plane, which is what gzip compresses best. `templates/dashboard.js` reads it.
+that hold them, byte plane by byte plane, which is what gzip compresses best. `templates/dashboard_data.js`
+reads it.
 """
 
 import base64

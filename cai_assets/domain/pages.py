@@ -1,7 +1,9 @@
 """Reports as self-contained HTML pages: numbers and charts in, one text out. No file, no network, no query.
 
-The dashboard draws its charts in the browser, with the Vega bundle and the data it carries. A page that is one
-of many (a day's report) carries drawings instead, a hundredth of the size; they are specifications of `charts.py`.
+The dashboard draws its charts in the browser, with the Vega bundle and the data it carries. A page that is
+one
+of many (a day's report) carries drawings instead, a hundredth of the size; they are specifications of
+`charts.py`.
 """
 
 import base64
@@ -21,7 +23,18 @@ from cai_assets.domain import formats, packing
 from cai_assets.domain.formats import duration, number, share
 from cai_assets.schemas.metrics import METRICS, metric
 
-__all__ = ["conversations_page", "daily_page", "dashboard_page", "duration", "message_page", "number", "script_safe", "share", "svg"]
+__all__ = [
+    "conversations_page",
+    "daily_page",
+    "dashboard_page",
+    "duration",
+    "message_page",
+    "number",
+    "png",
+    "script_safe",
+    "share",
+    "svg",
+]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -63,6 +76,11 @@ def svg(spec: Mapping[str, Any]) -> str:
     return str(vl_convert.vegalite_to_svg(dict(spec)))
 
 
+def png(spec: Mapping[str, Any]) -> bytes:
+    """The drawing of a chart as a picture, for what cannot show SVG."""
+    return bytes(vl_convert.vegalite_to_png(dict(spec)))
+
+
 def dashboard_page(
     *,
     header: Mapping[str, Any],
@@ -100,9 +118,7 @@ def dashboard_page(
             name: {"title": one.title, "heading": one.heading, "definition": one.definition}
             for name, one in METRICS.items()
         },
-        "folded": [
-            name for name, values in header["dimensions"].items() if len(values) > FOLDED_FROM
-        ],
+        "folded": [name for name, values in header["dimensions"].items() if len(values) > FOLDED_FROM],
     }
     vega, script = _vega_bundle(), _dashboard_script()
     return (
@@ -151,7 +167,8 @@ def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
 def _policy(*scripts: str) -> str:
     """A content policy under which these scripts run, and nothing is ever asked of a network."""
     hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
     )
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "

@@ -21,18 +21,21 @@ Files = Callable[[TablePath], Sequence[str]]
 
 DIMENSIONS = ("channel", "language", "category")
 OTHER = "(other)"
-# A page can be filtered by so many values of a dimension; rarer ones share one. 24 x 24 x 24 cells a day are the
+# A page can be filtered by so many values of a dimension; rarer ones share one. 24 x 24 x 24 cells a day
+# are the
 # bound of what a page holds for each table and day.
 MOST_VALUES = 24
 # Of more conversations the page holds the newest days alone: its size is bounded, whatever the lake holds.
 MOST_CONVERSATIONS = 2_000_000
 
-# The additive log-histogram: bucket 0 holds 0 s, every other b holds 1.02 ^ (b - 1000) to 1.02 ^ (b - 999) seconds,
+# The additive log-histogram: bucket 0 holds 0 s, every other b holds 1.02 ^ (b - 1000) to 1.02 ^ (b - 999)
+# seconds,
 # so that its middle is within 1 % of all in it.
 HISTOGRAM = """
 select
     report_date, channel, language, category, clock, replier,
-    case when duration_s > 0 then cast(floor(ln(duration_s) / ln(1.02)) as bigint) + 1000 else 0 end as bucket,
+    case when duration_s > 0 then cast(floor(ln(duration_s) / ln(1.02)) as bigint) + 1000 else 0 end as
+    bucket,
     count(*) as n
 from (
 {durations}
@@ -202,7 +205,8 @@ def _dimensions(engine: DuckDBEngine, query: Query, files: Files) -> dict[str, l
 def _first_day(engine: DuckDBEngine, files: Files, most: int) -> date | None:
     """The day from which the conversations are few enough; None where all are."""
     table = engine.query(DAYS, {("facts", "fct_conversation"): files(("facts", "fct_conversation"))})
-    total, begin = 0, None
+    total = 0
+    begin: date | None = None
     for day, count in zip(table["day"].to_pylist(), table["conversations"].to_pylist(), strict=True):
         total += count
         if total > most and begin is not None:
@@ -238,7 +242,7 @@ def _rows(
     )
     picked = ", ".join(part for part in ("report_date", f"{place} as place", told) if part)
     sql = (
-        f"select {picked}{', ' + sums if sums else ''} from (\n{text}\n) as rows "  # noqa: S608  declared
+        f"select {picked}{', ' + sums if sums else ''} from (\n{text}\n) as rows "
         f"where report_date is not null and report_date >= $begin "
         f"group by all order by report_date, place{', ' + told if told else ''}"
     )
@@ -251,7 +255,8 @@ def _rows(
 
 
 def _columns(sql: str) -> list[str]:
-    return [str(name) for name in sqlglot.parse_one(sql, dialect="duckdb").named_selects]
+    tree = sqlglot.parse_one(sql, dialect="duckdb")
+    return [str(column.alias_or_name) for column in tree.find(sqlglot.exp.Select).selects]  # type: ignore[union-attr]
 
 
 def _bounds(table: pa.Table) -> list[date]:

@@ -51,14 +51,14 @@ def newest(engine: DuckDBEngine, files: Files, most: int) -> list[Row]:
         most: how many.
     """
     listed = _query("listed")
-    sql = f"select * from ({listed.sql}) as listed limit {int(most)}"  # noqa: S608  of the package, a number
+    sql = f"select * from ({listed.sql}) as listed limit {int(most)}"
     rows: list[Row] = engine.query(sql, {path: files(path) for path in listed.inputs}).to_pylist()
     days = sorted({row["partition"] for row in rows})
     known = [row["conversation_id"] for row in rows]
     followed = _query("followed")
     inputs = {path: files(path, partitions=days) for path in followed.inputs}
     chosen = (
-        f"select conversation_id, what, detail, cast(report_date as varchar) as day from ({followed.sql}) "  # noqa: S608  of the package
+        f"select conversation_id, what, detail, cast(report_date as varchar) as day from ({followed.sql}) "
         "as f where list_contains($known, conversation_id) and report_date is not null order by all"
     )
     counts: dict[str, list[list[str]]] = defaultdict(list)
@@ -72,7 +72,9 @@ def newest(engine: DuckDBEngine, files: Files, most: int) -> list[Row]:
     return rows
 
 
-def transcripts(engine: DuckDBEngine, files: Files, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
+def transcripts(
+    engine: DuckDBEngine, files: Files, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Row]]:
     """The messages of conversations in order of time, each beside its translation, by conversation.
 
     Args:
@@ -85,7 +87,7 @@ def transcripts(engine: DuckDBEngine, files: Files, rows: Sequence[Mapping[str, 
     query = _query("transcripts")
     days = sorted({row["partition"] for row in rows})
     inputs: dict[TablePath, Sequence[str]] = {path: files(path, partitions=days) for path in query.inputs}
-    sql = f"select * from ({query.sql}) as said where list_contains($known, conversation_id)"  # noqa: S608
+    sql = f"select * from ({query.sql}) as said where list_contains($known, conversation_id)"
     known = [row["conversation_id"] for row in rows]
     found: dict[str, list[Row]] = defaultdict(list)
     for row in engine.query(sql, inputs, {"known": known}).to_pylist():
@@ -95,9 +97,7 @@ def transcripts(engine: DuckDBEngine, files: Files, rows: Sequence[Mapping[str, 
     return dict(found)
 
 
-def page_of(
-    engine: DuckDBEngine, files: Files, view: View, *, page: int, size: int
-) -> tuple[int, list[Row]]:
+def page_of(engine: DuckDBEngine, files: Files, view: View, *, page: int, size: int) -> tuple[int, list[Row]]:
     """Some of the conversations behind a number, the newest first.
 
     Args:
@@ -127,7 +127,8 @@ def page_of(
             parameters[name] = list(view.chosen[name])
     sql = f"""
         with counted as (
-            select distinct partition, conversation_id from ({followed.sql}) as f where {" and ".join(conditions)}
+            select distinct partition, conversation_id
+            from ({followed.sql}) as f where {" and ".join(conditions)}
         )
         select listed.*, count(*) over () as of_all
         from ({listed.sql}) as listed
@@ -135,7 +136,7 @@ def page_of(
         where {" and ".join(kept)}
         order by started_us desc, conversation_id asc
         limit {int(size)} offset {int(size) * (page - 1)}
-    """  # noqa: S608  of the package and numbers; values are parameters
+    """
     inputs = {path: files(path) for path in {*listed.inputs, *followed.inputs}}
     rows = engine.query(sql, inputs, parameters).to_pylist()
     total = rows[0]["of_all"] if rows else 0

@@ -1,4 +1,4 @@
--- One row per user who wrote, in order of the numbers of cube_users: first day, and the segment of marts.user.
+-- One row per user who wrote, in order of their numbers in cube_users: first day, and the segment of marts.user.
 with member as (
     select
         user_id,
@@ -8,6 +8,7 @@ with member as (
 )
 
 select
+    row_number() over (order by m.first_seen, m.user_id) - 1 as user_no,
     m.first_seen,
     coalesce(u.segment, 'new') as segment
 from member as m
