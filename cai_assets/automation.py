@@ -1,21 +1,29 @@
-"""What starts runs without a hand: the sensor that follows the source, and the nightly sweep.
+"""What starts runs without a hand: sensors that follow the source and the facts, and schedules.
 
 How changes are found is `resources.changes`' and `resources.sweep`'s, which days wait is kept by
-`resources.dirty_days`, when to ask for a run is decided in `domain.changes`. Only Dagster's part is here.
+`resources.dirty_days`, when to ask for a run is decided in `domain.changes`, when a table follows those it is
+made of in `conditions`. Only Dagster's part is here.
+
+Every asset has one trigger: days, down to the facts and the day's report, are refreshed by `refresh_days`,
+which `nocodb_changes` and `daily_safety` ask for; tables over all days follow the facts by their condition,
+which `tables_follow` evaluates.
 """
 
 import time
 from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import ValidationError
 
 from cai_assets.assets.common import DAYS_PER_RUN
+from cai_assets.assets.reports import SETTLED_AFTER
+from cai_assets.conditions import ALL_DAYS, NEWEST_DAY
 from cai_assets.domain.changes import Found, requests_for
 from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
-from cai_assets.partitions import DAILY, RANGE_END, RANGE_START, days_between
+from cai_assets.partitions import DAILY, RANGE_END, RANGE_START, contiguous_ranges, day_of, days_between
 from cai_assets.resources.changes import Cursor, Looked, first_cursor, poll
 from cai_assets.resources.dirty_days import DirtyDays, utc_now
 from cai_assets.resources.mongo import MongoStore
@@ -28,6 +36,7 @@ PARTITION = "dagster/partition"
 # A tick is ended after 60 s by Dagster's code server, without saving its cursor; what is under way when the
 # time is up, a page and its comparison, may take up to 20 s of a slow server's.
 TICK_SECONDS = 35.0
+DAILY_ZONE = load_settings().timezone
 # A first sweep that failed is asked for again, at most every ten minutes.
 SWEEP_RETRY_SECONDS = 600
 UNDER_WAY = [
@@ -38,10 +47,45 @@ UNDER_WAY = [
     dg.DagsterRunStatus.CANCELING,
 ]
 
+DAILY_LAYERS = ("raw", "documents", "enrichment", "lake", "facts")
+FOLLOWING_LAYERS = ("marts", "reports")
+
+# How far back `daily_safety` goes: the days whose figures still move, as reports call a day settled after a
+# week. What is corrected later than that is found by the sensor and the sweep; this is the net below them,
+# and eight days of conversations that are all known already cost one run, and no call of Dify.
+SAFETY_DAYS = SETTLED_AFTER.days
+
 refresh_days = dg.define_asset_job(
     "refresh_days",
-    selection=dg.AssetSelection.all(),
-    description="Every table anew for some days, from the source to the reports.",
+    selection=(
+        dg.AssetSelection.groups(*DAILY_LAYERS) | dg.AssetSelection.assets(["reports", "daily_report"])
+    ),
+    description="Some days anew, from the source to the facts and the day's report. Marts follow.",
+)
+
+look_for_newest_day = dg.define_asset_job(
+    "look_for_newest_day",
+    selection=dg.AssetSelection.checks(NEWEST_DAY),
+    description="Fails where the source has newer days than the lake.",
+)
+
+hourly_look = dg.ScheduleDefinition(
+    name="hourly_look",
+    job=look_for_newest_day,
+    cron_schedule="20 * * * *",  # one or two requests to the source
+    execution_timezone=load_settings().report_timezone,
+    description="Every hour: is the source's newest day in the lake?",
+)
+
+tables_follow = dg.AutomationConditionSensorDefinition(
+    "tables_follow",
+    target=dg.AssetSelection.groups(*FOLLOWING_LAYERS),
+    # On by default, unlike what reads the source: it costs nothing but marts after facts were made anew, and
+    # without it a backfill of facts from the UI would leave marts of yesterday beside them.
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+    run_tags=ALL_DAYS,
+    description="Makes marts and reports anew when facts were, of whichever days, once no run makes facts.",
 )
 
 
@@ -93,6 +137,30 @@ nightly_sweep = dg.ScheduleDefinition(
     execution_timezone=load_settings().report_timezone,
     description="Every night: row numbers of the source beside those of the documents.",
 )
+
+
+@dg.schedule(
+    name="daily_safety",
+    job=refresh_days,
+    cron_schedule="0 4 * * *",  # after the sweep and the lake's upkeep, before people come
+    execution_timezone=load_settings().report_timezone,
+    description="Every morning: the days whose figures still move, whether or not a change of them was seen.",
+)
+def daily_safety(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """Today and the `SAFETY_DAYS` before it, without those that a run under way covers."""
+    today = day_of(context.scheduled_execution_time, DAILY_ZONE)
+    first = max(
+        (date.fromisoformat(today) - timedelta(days=SAFETY_DAYS)).isoformat(),
+        DAILY.get_first_partition_key() or today,
+    )
+    days = set(days_between(first, today)) if first <= today else set()
+    left = days - _busy_days(context.instance)
+    if not left:
+        return dg.SkipReason(f"runs under way cover all days from {first} to {today}")
+    return [
+        dg.RunRequest(f"daily_safety of {today}: {start}..{end}", tags={RANGE_START: start, RANGE_END: end})
+        for start, end in contiguous_ranges(left)
+    ]
 
 
 def sweep_and_mark(
@@ -170,6 +238,9 @@ def _first_sweep(instance: dg.DagsterInstance, dirty_days: DirtyDays, now: float
 
 
 def _refreshes(instance: dg.DagsterInstance, dirty_days: DirtyDays) -> Iterable[dg.RunRequest]:
+    # Marts are compared with the facts they were made of: a day replaced in between would look like a loss.
+    if instance.get_runs(dg.RunsFilter(tags=ALL_DAYS, statuses=UNDER_WAY), limit=1):
+        return
     now = utc_now()
     last = DAILY.get_last_partition_key() or ""
     waiting = [one for one in dirty_days.all() if one.day <= last]
@@ -213,6 +284,6 @@ def _observation(name: str, looked: Looked, marked: list[str]) -> dg.AssetObserv
     return dg.AssetObservation(["nocodb", name], metadata=metadata)
 
 
-JOBS = (refresh_days, sweep_source)
-SENSORS = (nocodb_changes,)
-SCHEDULES = (nightly_sweep,)
+JOBS = (refresh_days, sweep_source, look_for_newest_day)
+SENSORS = (nocodb_changes, tables_follow)
+SCHEDULES = (nightly_sweep, daily_safety, hourly_look)

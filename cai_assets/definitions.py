@@ -7,17 +7,22 @@ from typing import Any
 import dagster as dg
 
 from cai_assets import automation
+from cai_assets.alerts import alerts
 from cai_assets.assets import analytics, enrichment, lake, raw, reports
 from cai_assets.assets import documents as document_assets
+from cai_assets.checks.arrival import newest_day
 from cai_assets.checks.conservation import build_conservation_checks
+from cai_assets.checks.quality import build_quality_checks
 from cai_assets.checks.sql import build_sql_checks
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.maintenance import UPKEEP_SCHEDULE, lake_upkeep
+from cai_assets.resources.business_days import BusinessDays, keep_business_days
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.source import Source, open_source
+from cai_assets.schemas.settings import BUSINESS_DAY
 from cai_assets.settings import Settings, load_settings
 
 
@@ -53,6 +58,16 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         with Spread.from_settings(settings) as workers:
             yield workers
 
+    @dg.resource(
+        description="BUSINESS_HOURS as a table of the lake, brought in step when a run that needs it starts.",
+        required_resource_keys={"parquet"},
+    )
+    def business_days(context: dg.InitResourceContext) -> BusinessDays:
+        kept = keep_business_days(context.resources.parquet.table(BUSINESS_DAY.path), settings)
+        if context.instance is not None:
+            analytics.tell_business_days(context.instance, kept)
+        return kept
+
     @dg.io_manager(description="MongoDB documents.", required_resource_keys={"mongo"})
     def documents(context: dg.InitResourceContext) -> MongoIOManager:
         return MongoIOManager(context.resources.mongo)
@@ -66,6 +81,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "duckdb": duckdb,
         "spread": spread,
         "parquet": parquet,
+        "business_days": business_days,
         "documents": documents,
     }
 
@@ -94,12 +110,18 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             enrichment.translations,
             enrichment.categories,
             *lake.build_lake_assets(),
+            analytics.business_day,
             *analytics.build_analytics_assets(),
             *reports.REPORTS,
         ],
-        asset_checks=[*build_conservation_checks(), *build_sql_checks()],
+        asset_checks=[
+            newest_day,
+            *build_conservation_checks(),
+            *build_sql_checks(),
+            *build_quality_checks(),
+        ],
         jobs=[*automation.JOBS, lake_upkeep],
-        sensors=automation.SENSORS,
+        sensors=[*automation.SENSORS, alerts],
         schedules=[*automation.SCHEDULES, UPKEEP_SCHEDULE],
         resources=dict(replaced),
         # One process: a run's thirty steps would else be thirty interpreter starts of 3 CPU seconds each, and

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cai_assets.opening_hours import Calendar, read_calendars
+
 
 class SettingsError(ValueError):
     """One or more variables have a wrong or missing value; the message lists all of them."""
@@ -136,9 +138,16 @@ class Settings(BaseSettings):
     # -- logging
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="Incoming webhook of a chat, which is told of failures; whoever knows it can post."
+    )
+    dagster_ui_url: Url | None = Field(None, description="Address of the Dagster UI, for links in alerts.")
 
     # -- reports
     report_timezone: Annotated[str, AfterValidator(_known_timezone)] = Field("UTC", description="IANA zone.")
+    business_hours: Annotated[tuple[Calendar, ...] | None, NoDecode] = Field(
+        None, description="Opening hours: JSON, or the path of a JSON file; unset: no business time."
+    )
     response_targets: Annotated[tuple[int, ...], NoDecode] = Field(
         (60, 300, 900), description="Seconds, comma-separated: shares of waits answered within each."
     )
@@ -150,6 +159,11 @@ class Settings(BaseSettings):
     # -- privacy
     pseudonym_key: SecretStr | None = Field(None, description="Key of the hashes that stand for user ids.")
 
+    @field_validator("business_hours", mode="before")
+    @classmethod
+    def _read_hours(cls, value: Any) -> Any:
+        return read_calendars(value) if isinstance(value, str) else value
+
     @field_validator("response_targets", mode="before")
     @classmethod
     def _split_targets(cls, value: Any) -> Any:
@@ -160,6 +174,13 @@ class Settings(BaseSettings):
     def _targets_rise(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(value) != 3 or list(value) != sorted(set(value)) or value[0] <= 0:
             raise ValueError("write three rising numbers of seconds, as 60,300,900")
+        return value
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _webhook_is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("it does not start with http:// or https://")  # the value stays secret
         return value
 
     @model_validator(mode="after")

@@ -4,7 +4,11 @@ Only the shape of the lake's tables belongs here: no MongoDB, no Dagster. What t
 `oracle`.
 """
 
+import atexit
+import functools
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +18,12 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cai_assets.domain.business_hours import business_days, open_hours
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import TablePath, load_models
+from cai_assets.opening_hours import read_calendars
 from cai_assets.schemas import facts as fact_tables
+from cai_assets.schemas.settings import BUSINESS_DAY
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests import oracle
 
@@ -114,15 +121,36 @@ def _lake_tables() -> list[Any]:
     return [table for table in TABLES.values() if table.layer == "lake"]
 
 
+@functools.cache
+def _business_days(business_hours: str, timezone: str) -> Path:
+    """The days of a calendar as a file; many tests read the same."""
+    folder = Path(tempfile.mkdtemp(prefix="cai-business-days-"))
+    atexit.register(shutil.rmtree, folder)
+    file = folder / "business_day.parquet"
+    pq.write_table(business_days(read_calendars(business_hours), timezone), file)
+    return file
+
+
 class Warehouse:
     """Parquet files of the lake in a folder, and of facts and marts once the models have run over them."""
 
-    def __init__(self, folder: Path, engine: DuckDBEngine | None = None, **parameters: Any) -> None:
-        """An empty one; `parameters` replace those of `PARAMETERS`."""
+    def __init__(
+        self,
+        folder: Path,
+        engine: DuckDBEngine | None = None,
+        *,
+        business_hours: str | None = None,
+        **parameters: Any,
+    ) -> None:
+        """An empty one; `parameters` replace those of `PARAMETERS`, `business_hours` is BUSINESS_HOURS."""
         self.folder = folder
         self.engine = engine or DuckDBEngine(threads=2, temp_directory=folder / "spill")
         self.parameters = {**PARAMETERS, **parameters}
-        self.files: dict[TablePath, list[str]] = {}
+        self.business_hours = business_hours
+        self.files: dict[TablePath, list[str]] = {BUSINESS_DAY.path: []}
+        if business_hours is not None:
+            zone = self.parameters["report_timezone"]
+            self.files[BUSINESS_DAY.path] = [str(_business_days(business_hours, zone))]
 
     def load(self, rows: Rows) -> None:
         """Write the lake's tables, in the order of the rows given."""
@@ -140,11 +168,18 @@ class Warehouse:
 
     def _values(self, wanted: Sequence[str]) -> dict[str, Any]:
         values = dict(self.parameters)
-        if "as_of_us" in wanted and "as_of_us" not in values:
+        if {"as_of_us", "as_of_business_us"} & set(wanted) and "as_of_us" not in values:
             fact = fact_tables.FCT_CONVERSATION.path
             query = "select coalesce(max(source_updated_us), 0) as as_of from facts.fct_conversation"
-            values["as_of_us"] = self.engine.query(query, {fact: self.files[fact]})["as_of"][0].as_py()
+            as_of = self.engine.query(query, {fact: self.files[fact]})["as_of"][0].as_py()
+            values |= {"as_of_us": as_of, "as_of_business_us": self._business_us(as_of)}
         return values
+
+    def _business_us(self, at_us: int) -> int:
+        if self.business_hours is None:
+            return 0
+        calendars = read_calendars(self.business_hours)
+        return open_hours(calendars, self.parameters["report_timezone"]).business_us(at_us)
 
     def read(self, layer: str, name: str) -> pa.Table:
         """The rows of a table as they stand in its files."""

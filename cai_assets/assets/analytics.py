@@ -8,18 +8,46 @@ import pyarrow as pa
 
 from cai_assets.assets.common import daily_asset, table_asset, telling
 from cai_assets.engines.duckdb import DuckDBEngine
-from cai_assets.engines.models import Model, column_lineage, load_models
+from cai_assets.engines.models import CLOCK_PARAMETERS, Model, column_lineage, load_models
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.metadata import OWNERS, table_metadata
 from cai_assets.ranges import stage_model
+from cai_assets.resources.business_days import BusinessDays
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.staging import Staged
 from cai_assets.schemas.base import Table
+from cai_assets.schemas.settings import BUSINESS_DAY
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
 
 FACT = ("facts", "fct_conversation")
 AS_OF = "select coalesce(max(source_updated_us), 0) as as_of_us from facts.fct_conversation"
+
+business_day = dg.AssetSpec(
+    list(BUSINESS_DAY.path),
+    group_name=BUSINESS_DAY.layer,
+    description=BUSINESS_DAY.description,
+    kinds={"deltalake"},
+    owners=OWNERS,
+    metadata=table_metadata(BUSINESS_DAY),
+)
+
+
+def tell_business_days(instance: dg.DagsterInstance, kept: BusinessDays) -> None:
+    """Record that the business hours are other ones now: facts made with the old ones become stale.
+
+    A run that reads them must be told before its steps start, for a step notes the version of its inputs.
+    """
+    if kept.changed:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                business_day.key,
+                description="BUSINESS_HOURS have changed.",
+                metadata={"dagster/row_count": sum(kept.files.rows.values()), "dagster/uri": kept.uri},
+                tags={"dagster/data_version": kept.version},
+            )
+        )
 
 
 def model_parameters(settings: Settings) -> dict[str, Any]:
@@ -48,25 +76,30 @@ def _lineage(model: Model) -> dict[str, Any]:
 
 
 def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
-    inputs = {_input_name(path): path for path in model.inputs}
-    as_of_input = _input_name(FACT) if "as_of_us" in model.parameters else None
+    inputs = {_input_name(path): path for path in model.inputs if path != BUSINESS_DAY.path}
+    reads_business_days = BUSINESS_DAY.path in model.inputs
+    as_of_input = _input_name(FACT) if CLOCK_PARAMETERS & set(model.parameters) else None
     ins = {name: dg.AssetIn(list(path)) for name, path in inputs.items()}
     if as_of_input and as_of_input not in ins:
         ins[as_of_input] = dg.AssetIn(list(FACT))
 
-    def loaded_by_path(loaded: Mapping[str, LakeFiles]) -> dict[tuple[str, str], LakeFiles]:
-        return {path: loaded[name] for name, path in inputs.items()}
+    def loaded_by_path(
+        loaded: Mapping[str, LakeFiles], business_days: BusinessDays
+    ) -> dict[tuple[str, str], LakeFiles]:
+        found = {path: loaded[name] for name, path in inputs.items()}
+        return {**found, BUSINESS_DAY.path: business_days.files} if reads_business_days else found
 
     def values(
         context: dg.AssetExecutionContext,
         duckdb: DuckDBEngine,
         settings: Settings,
+        business_days: BusinessDays,
         loaded: Mapping[str, LakeFiles],
     ) -> dict[str, Any]:
         parameters = model_parameters(settings)
         if as_of_input:
             as_of = duckdb.query(AS_OF, {FACT: loaded[as_of_input].files})["as_of_us"][0].as_py()
-            parameters["as_of_us"] = as_of
+            parameters |= {"as_of_us": as_of, "as_of_business_us": business_days.business_us(as_of)}
             context.add_output_metadata({"as_of": dg.MetadataValue.timestamp(as_of / 1e6)})
         return {name: parameters[name] for name in model.parameters}
 
@@ -76,13 +109,14 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
         parquet: dg.ResourceParam[ParquetIOManager],
         spread: dg.ResourceParam[Spread],
         settings: dg.ResourceParam[Settings],
+        business_days: dg.ResourceParam[BusinessDays],
         **loaded: Any,
     ) -> Staged:
         return stage_model(
             spread,
             model,
-            loaded_by_path(loaded),
-            values(context, duckdb, settings, loaded),
+            loaded_by_path(loaded, business_days),
+            values(context, duckdb, settings, business_days, loaded),
             parquet.table(table.path),
             settings,
             context.partition_keys,
@@ -93,14 +127,17 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         duckdb: dg.ResourceParam[DuckDBEngine],
         settings: dg.ResourceParam[Settings],
+        business_days: dg.ResourceParam[BusinessDays],
         **loaded: Any,
     ) -> pa.RecordBatchReader:
-        files = {path: found.files for path, found in loaded_by_path(loaded).items()}
-        return duckdb.run(model, files, values(context, duckdb, settings, loaded), table=table)
+        files = {path: found.files for path, found in loaded_by_path(loaded, business_days).items()}
+        parameters = values(context, duckdb, settings, business_days, loaded)
+        return duckdb.run(model, files, parameters, table=table)
 
     options: dict[str, Any] = {
         "kinds": {"duckdb", "sql", "deltalake"},
         "ins": ins,
+        "deps": [business_day.key] if reads_business_days else [],
         "metadata": _lineage(model),
         "code_version": model.version,
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from cai_assets.conditions import FOLLOWS, FRESH
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.failing import told_apart
 from cai_assets.metadata import OWNERS, table_metadata
@@ -73,6 +74,10 @@ def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **
     """
     metadata = table_metadata(table, options.pop("metadata", None))
     io_manager_key = options.pop("io_manager_key", "parquet")
+    if table.layer in {"facts", "marts"}:
+        options.setdefault("freshness_policy", FRESH)
+    if table.layer == "marts":
+        options.setdefault("automation_condition", FOLLOWS)
 
     def decorate(function: AssetFunction) -> dg.AssetsDefinition:
         made: dg.AssetsDefinition = dg.asset(
@@ -118,7 +123,12 @@ def report_asset(name: str, **options: Any) -> Decorator:
     Args:
         name: second part of the key.
         options: passed to `dg.asset`.
+
+    A report without partitions follows the tables it is made of.
     """
+    if "partitions_def" not in options:
+        options.setdefault("automation_condition", FOLLOWS)
+    options.setdefault("freshness_policy", FRESH)
 
     def decorate(function: AssetFunction) -> dg.AssetsDefinition:
         made: dg.AssetsDefinition = dg.asset(

@@ -29,6 +29,7 @@ from cai_assets.resources.published import Published, publish
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.standing import versions
+from cai_assets.schemas.tables import MARTS
 from cai_assets.settings import Settings
 
 # A page lists this many conversations with their transcripts: some 2 MB of HTML. The facts hold all of them.
@@ -215,7 +216,7 @@ def daily_report(
     "plain_parquet",
     description="The marts as plain Parquet, a hive folder a month, for tools that know no Delta tables.",
     kinds={"parquet"},
-    ins={table.name: dg.AssetIn(list(table.path)) for table in marts.TABLES},
+    ins={table.name: dg.AssetIn(list(table.path)) for table in MARTS},
 )
 def plain_parquet(
     parquet: dg.ResourceParam[ParquetIOManager], settings: dg.ResourceParam[Settings], **inputs: Any
@@ -223,7 +224,7 @@ def plain_parquet(
     """One folder a mart below reports/marts, replaced file by file."""
     loaded: Mapping[str, LakeFiles] = inputs
     spec = ParquetSpec.from_settings(settings)
-    copies = [copy_plainly(loaded[table.name], spec) for table in marts.TABLES]
+    copies = [copy_plainly(loaded[table.name], spec) for table in MARTS]
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(parquet.store.location(*FOLDER)),
@@ -240,7 +241,7 @@ def plain_parquet(
     description="The dashboard over all days: one HTML page that holds its data and needs no network.",
     kinds={"html"},
     deps=[
-        *(list(table.path) for table in marts.TABLES),
+        *(list(table.path) for table in MARTS),
         list(FACT),
         ["facts", "stg_messages"],
         ["facts", "fct_wait"],

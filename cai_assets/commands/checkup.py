@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from cai_assets.domain.hiding import HIDDEN, Secrets
 from cai_assets.failures import CaiError
 from cai_assets.settings import Settings
 from cai_assets.stack import MIN_FREE_BYTES, Home, HomeSettings, StackError, check_disk
@@ -23,9 +24,8 @@ Choices = Sequence[Sequence[str]]
 
 PREFIXES = (
     *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),
-    "PARTITION_",
+    *("PARTITION_", "ALERT_"),
 )
-HIDDEN = "********"
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,9 @@ class Finding:
     mend: str = ""
 
 
-class Secrets:
-    """The values that must not be printed, whoever wrote them into a message."""
-
-    def __init__(self, settings: Settings) -> None:
-        values = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
-        # A password inside an address is a secret of its own: scheme://user:password@host.
-        passwords = [value.partition("://")[2].rpartition("@")[0].partition(":")[2] for value in values]
-        self._values = sorted({*values, *passwords} - {""}, key=len, reverse=True)
-
-    def hide(self, text: str) -> str:
-        """The text with asterisks in place of secrets."""
-        for value in self._values:
-            text = text.replace(value, HIDDEN)
-        return text
-
-    def clean(self, finding: Finding) -> Finding:
-        """The finding without secrets."""
-        return replace(finding, text=self.hide(finding.text), mend=self.hide(finding.mend))
+def cleaned(finding: Finding, secrets: Secrets) -> Finding:
+    """The finding without secrets."""
+    return replace(finding, text=secrets.hide(finding.text), mend=secrets.hide(finding.mend))
 
 
 def python_and_machine() -> Iterator[Finding]:

@@ -12,7 +12,8 @@ from cai_assets.commands.common import JSON_INDENT, console, data_option, json_o
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cai_assets.commands.checkup import Finding, Secrets
+    from cai_assets.commands.checkup import Finding
+    from cai_assets.domain.hiding import Secrets
     from cai_assets.settings import Settings
 
 MARKS = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]FAIL[/red]"}
@@ -35,7 +36,7 @@ def doctor(ctx: click.Context, data: Path | None, as_json: bool) -> None:
     """Check every setting and connection, and say what to do."""
     from dataclasses import asdict
 
-    from cai_assets.commands.checkup import Secrets
+    from cai_assets.domain.hiding import Secrets
     from cai_assets.settings import load_settings
 
     out = console()
@@ -61,22 +62,23 @@ def doctor(ctx: click.Context, data: Path | None, as_json: bool) -> None:
 def _look(
     settings: "Settings", data: Path | None, out: "Console", *, quiet: bool, secrets: "Secrets"
 ) -> Iterator["Finding"]:
-    from cai_assets.commands.checkup import Finding, Secrets, before_start, everything
+    from cai_assets.commands.checkup import Finding, before_start, cleaned, everything
+    from cai_assets.domain.hiding import Secrets
     from cai_assets.failures import CaiError
     from cai_assets.stack import choose_home, running_stack, uses_sandbox
 
     home = choose_home(settings, data)
     running = running_stack(home)
     for finding in before_start(settings, home, running.ui if running else None):
-        yield secrets.clean(finding)
+        yield cleaned(finding, secrets)
     given, sandbox = set(settings.model_fields_set), uses_sandbox(settings)
     try:
         with working_stack("doctor", data, out, quiet=True) as (_, in_force):
             hidden = Secrets(in_force)
             for finding in everything(in_force, home, given=given, sandbox=sandbox):
-                yield hidden.clean(finding)
+                yield cleaned(finding, hidden)
     except CaiError as error:
-        yield secrets.clean(Finding("Stack", "fail", str(error)))
+        yield cleaned(Finding("Stack", "fail", str(error)), secrets)
 
 
 def _print(finding: "Finding", out: "Console") -> None:

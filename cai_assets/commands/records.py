@@ -47,6 +47,7 @@ class Overview:
     checks_passing: int
     checks_not_run: int
     failing_checks: list[str]
+    warning_checks: list[str]
 
 
 def overview(settings: Settings) -> Overview:
@@ -73,8 +74,8 @@ def overview(settings: Settings) -> Overview:
             )
             for key in keys
         ]
-        passing, not_run, failing = _checks(instance, sorted(graph.asset_check_keys))
-    return Overview(days[0] if days else None, days[-1] if days else None, assets, passing, not_run, failing)
+        checks = _checks(instance, sorted(graph.asset_check_keys))
+    return Overview(days[0] if days else None, days[-1] if days else None, assets, *checks)
 
 
 def _rows(instance: dg.DagsterInstance, store: ObjectStore, key: dg.AssetKey) -> int | None:
@@ -118,11 +119,14 @@ def _last_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime | None
     return datetime.fromtimestamp(event.timestamp, UTC) if event else None
 
 
-def _checks(instance: dg.DagsterInstance, keys: list[dg.AssetCheckKey]) -> tuple[int, int, list[str]]:
-    """How many pass, how many were not evaluated by their last run, and which fail."""
+def _checks(
+    instance: dg.DagsterInstance, keys: list[dg.AssetCheckKey]
+) -> tuple[int, int, list[str], list[str]]:
+    """How many pass, how many were not evaluated by their last run, which fail, and which only warn."""
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     passing, not_run = 0, 0
-    failing = []
+    failing: list[str] = []
+    warning: list[str] = []
     for key in keys:
         # The latest record may be of a run that planned the check and failed before it.
         record = latest.get(key)
@@ -135,5 +139,6 @@ def _checks(instance: dg.DagsterInstance, keys: list[dg.AssetCheckKey]) -> tuple
             passing += 1
         else:
             told = f" ({evaluation.description})" if evaluation.description else ""
-            failing.append(f"{key.asset_key.to_user_string()}: {key.name}{told}")
-    return passing, not_run, failing
+            warns = evaluation.severity == dg.AssetCheckSeverity.WARN
+            (warning if warns else failing).append(f"{key.asset_key.to_user_string()}: {key.name}{told}")
+    return passing, not_run, failing, warning

@@ -26,7 +26,15 @@ from rich.progress import (
 )
 
 from cai_assets.commands.quick_records import quick_records
-from cai_assets.partitions import DAILY, RANGE_END, RANGE_START, day_bounds, day_of
+from cai_assets.partitions import (
+    DAILY,
+    RANGE_END,
+    RANGE_START,
+    contiguous_ranges,
+    day_bounds,
+    day_of,
+    days_between,
+)
 from cai_assets.resources.source import open_source
 from cai_assets.settings import Settings
 
@@ -53,6 +61,7 @@ class Outcome:
         materialized: partitions written, by asset; 1 for a table without partitions.
         checks_passed: evaluations that passed.
         checks_failed: "asset: check" and its description, of those that did not.
+        checks_warned: the same of those that only warn.
         failures: steps that failed.
     """
 
@@ -63,6 +72,7 @@ class Outcome:
     materialized: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     checks_passed: int = 0
     checks_failed: list[str] = field(default_factory=list)
+    checks_warned: list[str] = field(default_factory=list)
     failures: list[StepFailure] = field(default_factory=list)
 
 
@@ -223,6 +233,10 @@ class _Display:
         name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
         where = f" on {evaluation.partition}" if evaluation.partition else ""
         text = f"{name}{where}" + (f" ({evaluation.description})" if evaluation.description else "")
+        if evaluation.severity == dg.AssetCheckSeverity.WARN:
+            self._outcome.checks_warned.append(text)
+            self._out.print(f"  [yellow]![/yellow] check {escape(text)}")
+            return
         self._outcome.checks_failed.append(text)
         self._out.print(f"  [red]✗[/red] check {escape(text)}")
 
@@ -260,10 +274,12 @@ def summary(outcomes: Iterable[Outcome], out: Console) -> bool:
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     passed = sum(outcome.checks_passed for outcome in outcomes)
     failed = [text for outcome in outcomes for text in outcome.checks_failed]
+    warned = sum(len(outcome.checks_warned) for outcome in outcomes)
     assets = {name for outcome in outcomes for name in outcome.materialized}
     seconds = sum(outcome.seconds for outcome in outcomes)
     good = not failures and not failed and all(outcome.success for outcome in outcomes)
-    checks = f"{passed} checks passed" + (f", [red]{len(failed)} failed[/red]" if failed else "")
+    checks = f"{passed} checks passed" + (f", [yellow]{warned} warn[/yellow]" if warned else "")
+    checks += f", [red]{len(failed)} failed[/red]" if failed else ""
     out.print(f"{len(assets)} assets in {seconds:.1f} s; {checks}.")
     if not good:
         names = ", ".join(dict.fromkeys(failure.step for failure in failures)) or "checks, listed above"
@@ -290,7 +306,7 @@ def materialize_days(
     are left as they are.
 
     Args:
-        days: contiguous local days, in order.
+        days: local days, in order; those that are not contiguous take a run for each range.
         selection: as for `select_assets`.
         out: the terminal.
         days_per_run: most days of one run.
@@ -307,7 +323,10 @@ def materialize_days(
     graph = defs.resolve_asset_graph()
     daily = [key for key in assets if graph.get(key).is_partitioned]
     whole = [key for key in assets if key not in daily]
-    parts = [days[start : start + days_per_run] for start in range(0, len(days), days_per_run)]
+    ranges = [days_between(first, last) for first, last in contiguous_ranges(days)]
+    parts = [
+        one[start : start + days_per_run] for one in ranges for start in range(0, len(one), days_per_run)
+    ]
     if not daily or len(parts) == 1:
         jobs = [(days[0], days[-1], assets)]
     else:

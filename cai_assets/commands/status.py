@@ -98,8 +98,11 @@ def _print(found: "Overview", out: "Console") -> None:
     out.print()
     for text in found.failing_checks:
         out.print(f"[red]✗[/red] check {escape(text)}")
+    for text in found.warning_checks:
+        out.print(f"[yellow]![/yellow] check {escape(text)}")
+    warn = f", {len(found.warning_checks)} warn" if found.warning_checks else ""
     not_run = f", {found.checks_not_run} not reached by their last run" if found.checks_not_run else ""
-    out.print(f"{found.checks_passing} checks pass, {len(found.failing_checks)} fail{not_run}.")
+    out.print(f"{found.checks_passing} checks pass, {len(found.failing_checks)} fail{warn}{not_run}.")
 
 
 def _print_waiting(dirty: "Waiting", out: "Console") -> None:

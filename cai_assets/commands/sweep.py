@@ -89,12 +89,8 @@ def _print(found: "Waiting", out: "Console") -> None:
 def _refresh(found: "Waiting", settings: "Settings", out: "Console") -> bool:
     from cai_assets.assets.common import DAYS_PER_RUN
     from cai_assets.commands.runs import materialize_days, summary
-    from cai_assets.partitions import DAILY, contiguous_ranges, days_between
+    from cai_assets.partitions import DAILY
 
     last = DAILY.get_last_partition_key() or ""
-    outcomes = []
-    for first, end in contiguous_ranges(one.day for one in found.days if one.day <= last):
-        outcomes += materialize_days(
-            days_between(first, end), (), out, days_per_run=DAYS_PER_RUN, command="cai sweep"
-        )
-    return summary(outcomes, out)
+    days = [one.day for one in found.days if one.day <= last]
+    return summary(materialize_days(days, (), out, days_per_run=DAYS_PER_RUN, command="cai sweep"), out)

@@ -1,5 +1,6 @@
 """`cai up`: the Dagster UI over the stack, until Ctrl-C."""
 
+import os
 import subprocess
 import sys
 import time
@@ -113,7 +114,12 @@ def _serve(stack: "EmbeddedStack", port: int, out: "Console") -> None:
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  our own interpreter, arguments passed as a list
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={"DAGSTER_UI_URL": address, **os.environ},  # for links in alerts
         )
     stack.adopt("Dagster", process.pid)
     with out.status("Starting the Dagster UI; the first time takes up to half a minute …"):

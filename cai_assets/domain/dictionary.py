@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow.types as pt
 
-from cai_assets.schemas import marts
 from cai_assets.schemas.base import Column, Table
 from cai_assets.schemas.metrics import METRICS, THEMES, Metric
 from cai_assets.schemas.standing import places
-from cai_assets.schemas.tables import TABLES
+from cai_assets.schemas.tables import MARTS, TABLES
 
 _MADE = "<!-- Written by `make docs` from the declarations in cai_assets/schemas; change those. -->"
 
@@ -91,7 +90,7 @@ def data_dictionary() -> str:
     for table in TABLES.values():
         lines += ["", f"## {table.layer}.{table.name}", "", table.description, ""]
         lines += [f"One row per {', '.join(f'`{name}`' for name in table.key)}.", ""]
-        headings = ["column", "type", "unit", "meaning", *(["metric"] if table in marts.TABLES else [])]
+        headings = ["column", "type", "unit", "meaning", *(["metric"] if table in MARTS else [])]
         lines += _grid(headings, (_column(table, column)[: len(headings)] for column in table.columns))
     return "\n".join(lines) + "\n"
 

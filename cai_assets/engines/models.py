@@ -37,8 +37,11 @@ TEST_PARAMETERS = frozenset(
 )
 """What a test may ask for: the settings. Tests hold whenever they run, so they know no `as_of_us`."""
 
-PARAMETERS = TEST_PARAMETERS | {"as_of_us"}
-"""What a model may ask for: the settings, and (marts alone) the watermark of the source."""
+CLOCK_PARAMETERS = frozenset({"as_of_us", "as_of_business_us"})
+"""What marts alone may ask for: the watermark of the source, and the same in business time."""
+
+PARAMETERS = TEST_PARAMETERS | CLOCK_PARAMETERS
+"""What a model may ask for: the settings, and (marts alone) the watermark."""
 
 
 class ModelError(PermanentError):
@@ -252,10 +255,10 @@ def _read_model(path: Path, layer: str) -> Model:
             f"cai_assets/schemas/{layer}.py"
         )
     parameters = _parameters(tree, path, PARAMETERS)
-    if layer == "facts" and "as_of_us" in parameters:
+    if layer == "facts" and (clocks := sorted(CLOCK_PARAMETERS & set(parameters))):
         raise ModelError(
-            f"{_short(path)} uses $as_of_us: facts know no clock, else a refreshed day would differ from a "
-            "rebuild"
+            f"{_short(path)} uses ${clocks[0]}: facts know no clock, else a refreshed day would differ from "
+            "a rebuild"
         )
     return Model(
         layer=layer,

@@ -49,11 +49,15 @@ class LakeFiles:
         return tuple(file for files in self.parts.values() for file in files)
 
     def of(self, partitions: Sequence[str]) -> tuple[str, ...]:
-        """The files of some of the partitions."""
+        """The files of some of the partitions; of a table without partitions, all."""
+        if self.table.partition_by is None:
+            return self.files
         return tuple(file for partition in partitions for file in self.parts.get(partition, ()))
 
     def narrowed(self, partitions: Sequence[str]) -> "LakeFiles":
-        """The files of some of the partitions alone, as a selection of its own."""
+        """The files of some of the partitions alone, as a selection of its own; as `of`."""
+        if self.table.partition_by is None:
+            return self
         kept = [partition for partition in partitions if partition in self.parts]
         return replace(
             self,

@@ -1,12 +1,15 @@
 """The facts layer: what each conversation tells by itself, typed and without text, one table per grain.
 
-Only declarations belong here; the tables are made by `dbt_like_sql/staging` and `dbt_like_sql/facts`. Rules
-that hold for all of them:
+Only declarations belong here (those of waits, clocks and events are in `times`); the tables are made by
+`dbt_like_sql/staging` and `dbt_like_sql/facts`. Rules that hold for all of them:
 
 * `partition` is the local day on which the conversation started. A row depends on rows of its own partition
   alone, and never on the clock.
 * `_us` are instants in microseconds since 1970-01-01 UTC; `local_*` are the same instants in
   REPORT_TIMEZONE; `_s` are seconds.
+* `business_us` are open microseconds (BUSINESS_HOURS) before an instant, so that a difference of two is the
+  business time between them; `_bh_s` are seconds of it. Both are NULL where no hours are set, or none were
+  known yet.
 * A message is *counted* unless a system wrote it or it is a private note; only counted messages start or stop
   a clock. Order inside a conversation is `(created_at, seq, message_id)`, a missing `seq` last.
 * A *turn* is a run of counted messages of one side, the user or the staff (bots and agents).
@@ -15,44 +18,24 @@ that hold for all of them:
 import pyarrow as pa
 
 from cai_assets.schemas.base import MONEY, Column, Table, partition_column
-from cai_assets.schemas.lake import SENDER_TYPES, STATUSES, TRAFFIC_CLASSES
+from cai_assets.schemas.columns import (
+    CHANNEL,
+    COUNT,
+    DATE,
+    FLAG,
+    LANGUAGE,
+    TEXT,
+    TRAFFIC,
+    business,
+    business_seconds,
+    count,
+    instant,
+    seconds,
+)
+from cai_assets.schemas.lake import SENDER_TYPES, STATUSES
+from cai_assets.schemas.times import FCT_RESPONSE, FCT_STATUS_EVENT, FCT_WAIT
 
 OUTCOMES = ("empty", "unanswered", "contained", "agent_resolved", "abandoned", "agent_open", "bot_open")
-REPLIER_TYPES = ("bot", "agent")
-
-TEXT, COUNT, SECONDS, FLAG, DATE, INSTANT = (
-    pa.string(),
-    pa.int64(),
-    pa.float64(),
-    pa.bool_(),
-    pa.date32(),
-    pa.int64(),
-)
-
-
-def instant(name: str, description: str, *, nullable: bool = False) -> Column:
-    """An instant as an integer of microseconds since the epoch, UTC."""
-    return Column(name, INSTANT, description, "us", nullable)
-
-
-def seconds(name: str, description: str) -> Column:
-    """A duration; NULL where it has no end, no start, or would be negative."""
-    return Column(name, SECONDS, description, "s", nullable=True)
-
-
-def count(name: str, description: str, unit: str = "messages", *, nullable: bool = False) -> Column:
-    """A whole number of things."""
-    return Column(name, COUNT, description, unit, nullable)
-
-
-_CHANNEL = Column("channel", TEXT, "Channel of the conversation; `unknown` where the source names none.")
-_LANGUAGE = Column(
-    "language",
-    TEXT,
-    "Language of the conversation: declared, else that of most of its user's messages (of equals the "
-    "alphabetically first), else `und`.",
-)
-_TRAFFIC = Column("traffic_class", TEXT, "Whether it counts: only `live` does.", values=TRAFFIC_CLASSES)
 
 STG_MESSAGES = Table(
     layer="facts",
@@ -71,7 +54,15 @@ STG_MESSAGES = Table(
         ),
         Column("is_private", FLAG, "Internal note, never seen by the user."),
         Column("is_counted", FLAG, "Neither private nor written by the system."),
+        count(
+            "turn_no",
+            "Place of its turn among those of both sides, from 1; NULL if not counted.",
+            "place",
+            nullable=True,
+        ),
+        Column("opens_turn", FLAG, "The first counted message of its turn."),
         instant("created_us", "When it was written."),
+        business("business_us", "The same in business time."),
         Column("local_date", DATE, "Local day on which it was written."),
         Column("local_hour", COUNT, "Local hour, 0 to 23.", "h"),
         Column("local_isodow", COUNT, "Local day of the week, 1 (Monday) to 7.", "weekday"),
@@ -99,9 +90,9 @@ STG_MESSAGES = Table(
             nullable=True,
             values=("ok", "failed", "skipped"),
         ),
-        _CHANNEL,
+        CHANNEL,
         Column("user_id", TEXT, "User of the conversation (keyed hash)."),
-        _TRAFFIC,
+        TRAFFIC,
         instant("source_updated_us", "When the source row was last written."),
     ),
     key=("conversation_id", "message_no"),
@@ -116,10 +107,10 @@ FCT_CONVERSATION = Table(
         Column("conversation_id", TEXT, "Business key of the conversation."),
         Column("user_id", TEXT, "The user (keyed hash)."),
         Column("agent_id", TEXT, "Agent it is assigned to, by the source's account.", nullable=True),
-        _CHANNEL,
-        _LANGUAGE,
+        CHANNEL,
+        LANGUAGE,
         Column("status", TEXT, "Status at the last update.", values=STATUSES),
-        _TRAFFIC,
+        TRAFFIC,
         Column("is_counted", FLAG, "Live traffic: the only one that marts count."),
         Column(
             "category",
@@ -146,6 +137,7 @@ FCT_CONVERSATION = Table(
         count("private_messages", "Private notes, not counted."),
         count("user_turns", "Runs of user messages, which is the number of waits.", "turns"),
         count("agents", "Distinct agents who wrote.", "agents"),
+        Column("first_bot_id", TEXT, "First bot that wrote.", nullable=True),
         Column("last_agent_id", TEXT, "Last agent who wrote.", nullable=True),
         count("languages", "Distinct languages of the user's messages, `und` apart.", "languages"),
         instant(
@@ -165,9 +157,18 @@ FCT_CONVERSATION = Table(
             nullable=True,
         ),
         Column("handoff_date", DATE, "Its local day.", nullable=True),
+        business("first_user_business_us", "first_user_at_us in business time."),
+        business("first_any_business_us", "first_any_at_us in business time."),
+        business("first_human_business_us", "first_human_at_us in business time."),
+        business("handoff_business_us", "handoff_at_us in business time."),
         seconds("first_response_s", "From the user's first message to first_any_at_us."),
         seconds("first_human_response_s", "From the user's first message to first_human_at_us."),
         seconds("human_response_after_handoff_s", "From handoff_at_us to first_human_at_us."),
+        business_seconds("first_response_bh_s", "first_response_s in business time."),
+        business_seconds("first_human_response_bh_s", "first_human_response_s in business time."),
+        business_seconds(
+            "human_response_after_handoff_bh_s", "human_response_after_handoff_s in business time."
+        ),
         instant(
             "first_resolved_us",
             "First resolve: first status event to `resolved`; without any events, `ended_at` (else the last "
@@ -180,6 +181,8 @@ FCT_CONVERSATION = Table(
         ),
         seconds("resolution_first_s", "From the first counted message to the first resolve."),
         seconds("resolution_last_s", "From the first counted message to the last resolve."),
+        business_seconds("resolution_first_bh_s", "resolution_first_s in business time."),
+        business_seconds("resolution_last_bh_s", "resolution_last_s in business time."),
         count("resolves", "Resolves.", "events"),
         count(
             "reopens", "Transitions resolved to open at most 7 days after the resolve they undo.", "events"
@@ -214,41 +217,21 @@ FCT_CONVERSATION = Table(
         Column("handed_off", FLAG, "An agent wrote after a bot had."),
         count("needing_translation", "Messages with a translation row, made or not."),
         count("translated_messages", "Those of them that are translated."),
+        Column(
+            "llm_cost",
+            MONEY,
+            "Price of all calls made for it, failed ones too; NULL where Dify never said, or in several "
+            "currencies.",
+            "currency",
+            nullable=True,
+        ),
+        Column("llm_currency", TEXT, "Currency of llm_cost, or `several`.", nullable=True),
+        count("tokens", "Tokens of these calls; NULL where Dify never said.", "tokens", nullable=True),
         instant(
             "source_updated_us", "Latest change of its source rows: the conversation's and its messages'."
         ),
     ),
     key=("conversation_id",),
-)
-
-FCT_WAIT = Table(
-    layer="facts",
-    name="fct_wait",
-    description="One row per user turn, and its answer. It belongs to the local day on which it began.",
-    columns=(
-        partition_column(),
-        Column("conversation_id", TEXT, "The conversation."),
-        count("turn_no", "Place among the user's turns, from 1.", "place"),
-        Column("user_id", TEXT, "The user (keyed hash)."),
-        instant("waiting_since_us", "First message of the turn."),
-        Column("local_date", DATE, "Its local day."),
-        Column("local_hour", COUNT, "Its local hour, 0 to 23.", "h"),
-        Column("local_isodow", COUNT, "Its local day of the week, 1 (Monday) to 7.", "weekday"),
-        instant(
-            "replied_at_us", "First message of the staff turn that follows; NULL while open.", nullable=True
-        ),
-        Column("replier_id", TEXT, "Who wrote it.", nullable=True),
-        Column("replier_type", TEXT, "Bot or agent.", nullable=True, values=REPLIER_TYPES),
-        seconds("reply_s", "From waiting_since_us to replied_at_us."),
-        instant(
-            "human_replied_at_us", "First agent message within that same staff turn, if any.", nullable=True
-        ),
-        seconds("human_reply_s", "From waiting_since_us to human_replied_at_us."),
-        _CHANNEL,
-        _LANGUAGE,
-        _TRAFFIC,
-    ),
-    key=("conversation_id", "turn_no"),
 )
 
 FCT_TRAFFIC = Table(
@@ -263,8 +246,8 @@ FCT_TRAFFIC = Table(
         Column("local_date", DATE, "Local day of the messages."),
         Column("local_hour", COUNT, "Local hour, 0 to 23.", "h"),
         Column("local_isodow", COUNT, "Local day of the week, 1 (Monday) to 7.", "weekday"),
-        _CHANNEL,
-        _LANGUAGE,
+        CHANNEL,
+        LANGUAGE,
         count("user_messages", "Messages of users."),
         count("bot_messages", "Messages of bots."),
         count("agent_messages", "Messages of agents."),
@@ -331,4 +314,13 @@ USER_DAY = Table(
     key=("user_id", "local_date", "stretch_no"),
 )
 
-TABLES = (STG_MESSAGES, FCT_CONVERSATION, FCT_WAIT, FCT_TRAFFIC, FCT_LLM_CALL, USER_DAY)
+TABLES = (
+    STG_MESSAGES,
+    FCT_STATUS_EVENT,
+    FCT_CONVERSATION,
+    FCT_WAIT,
+    FCT_RESPONSE,
+    FCT_TRAFFIC,
+    FCT_LLM_CALL,
+    USER_DAY,
+)

@@ -13,20 +13,16 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 """
 
 from cai_assets.schemas.base import Column, Table
-from cai_assets.schemas.facts import DATE, OUTCOMES, TEXT
+from cai_assets.schemas.columns import DATE, FLAG, TEXT
+from cai_assets.schemas.facts import OUTCOMES
+from cai_assets.schemas.mart_columns import CHANNEL as _CHANNEL
+from cai_assets.schemas.mart_columns import LANGUAGE as _LANGUAGE
+from cai_assets.schemas.mart_columns import MONTH as _MONTH
+from cai_assets.schemas.mart_columns import report_date as _date
 from cai_assets.schemas.metrics import measure
+from cai_assets.schemas.times import CLOCKS
 
-CLOCKS = ("first", "first_human", "after_handoff", "reply")
 SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
-
-_MONTH = Column("month", TEXT, "Month of report_date, as `YYYY-MM`.")
-_CHANNEL = Column("channel", TEXT, "Channel of the conversation; `unknown` where the source names none.")
-_LANGUAGE = Column("language", TEXT, "Language of the conversation (fct_conversation.language).")
-
-
-def _date(meaning: str) -> Column:
-    return Column("report_date", DATE, meaning)
-
 
 VOLUME = Table(
     layer="marts",
@@ -249,6 +245,16 @@ USER = Table(
         measure("sessions"),
         measure("avg_session_s"),
         Column("preferred_language", TEXT, "Language of most of the messages, the first by name of equals."),
+        *(
+            Column(
+                f"category_{n}",
+                TEXT,
+                f"Category of {which} of the user's conversations, the first by name of equals; NULL where "
+                "there are fewer.",
+                nullable=True,
+            )
+            for n, which in enumerate(("most", "second most", "third most"), 1)
+        ),
         measure("recency_days"),
         measure("frequency_90d"),
         measure("monetary"),
@@ -263,6 +269,18 @@ USER = Table(
             "first that holds.",
             values=SEGMENTS,
         ),
+        measure("gap_p90_days"),
+        Column(
+            "churn_risk",
+            FLAG,
+            "Silent for longer than usual: recency_days above gap_p90_days; NULL for those who wrote on one "
+            "day, as nothing is usual yet.",
+            nullable=True,
+        ),
+        measure("csat_answered"),
+        measure("csat_positive"),
+        measure("tokens", note="Here of all calls for the user's conversations."),
+        measure("price", note="Here of all calls for the user's conversations."),
     ),
     key=("user_id",),
     partition_by=None,

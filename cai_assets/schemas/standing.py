@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.metrics import METRICS, Metric
-from cai_assets.schemas.tables import TABLES
+from cai_assets.schemas.tables import MARTS, TABLES
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Place:
 def columns() -> Mapping[str, tuple[Place, ...]]:
     """By metric the columns of marts that are made of it, in order of the declarations."""
     found: dict[str, list[Place]] = {}
-    for table in marts.TABLES:
+    for table in MARTS:
         for column in table.columns:
             if column.metric:
                 found.setdefault(column.metric, []).append(Place(table, column.name, column.metric))

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
-from cai_assets.schemas import facts, lake, marts, raw
+from cai_assets.schemas import facts, lake, marts, marts_people, marts_traffic, raw, settings
 from cai_assets.schemas.base import Table
 
-TABLES: Mapping[tuple[str, str], Table] = {
-    table.path: table for module in (raw, lake, facts, marts) for table in module.TABLES
-}
+MODULES = (raw, lake, settings, facts, marts, marts_people, marts_traffic)
+
+TABLES: Mapping[tuple[str, str], Table] = {table.path: table for module in MODULES for table in module.TABLES}
 """Every Parquet table by `(layer, name)`."""
+
+MARTS: tuple[Table, ...] = tuple(table for table in TABLES.values() if table.layer == "marts")
+"""The marts, of whichever module."""

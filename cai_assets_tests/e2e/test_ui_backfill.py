@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.assets.raw import ALL_READ
+from cai_assets.conditions import NEWEST_DAY
 from cai_assets.definitions import build_definitions
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets_tests.fixtures.ui import COMMAND_DAYS, UI_DAYS, Backfill, UserInterface, readable
@@ -93,8 +94,10 @@ def test_checks_executed_by_themselves_look_at_all_days(
 ) -> None:
     definitions = build_definitions(ui.settings())
     graph = definitions.resolve_asset_graph()
-    # How many rows the source counted is known to the run that read them alone.
-    selection = dg.AssetSelection.checks(*(key for key in graph.asset_check_keys if key.name != ALL_READ))
+    # How many rows the source counted is known to the run that read them alone; and the days after those
+    # that were backfilled are missing.
+    left_out = {ALL_READ, NEWEST_DAY.name}
+    selection = dg.AssetSelection.checks(*(key for key in graph.asset_check_keys if key.name not in left_out))
     job = dg.define_asset_job("checks", selection=selection)
     both = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:

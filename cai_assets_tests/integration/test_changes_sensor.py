@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets import automation
+from cai_assets.conditions import ALL_DAYS
 from cai_assets.resources.changes import Cursor
 from cai_assets.resources.dirty_days import DirtyDays
 from cai_assets.sandbox.process import SandboxProcess
@@ -225,6 +226,20 @@ def test_days_of_a_run_under_way_are_not_asked_for(following: Following, writer:
     following.platform.instance.delete_run(run.run_id)
     asked = following.evaluate().run_requests or []
     assert [(one.tags[RANGE_START], one.tags[RANGE_END]) for one in asked] == [(THIRD, FOURTH)]
+
+
+def test_no_day_is_replaced_while_a_run_reads_all_of_them(following: Following, writer: Writer) -> None:
+    following.until_quiet()
+    writer.insert("messages", text("one", f"{FIRST}-1"))
+    instance, definitions = following.platform.instance, following.platform.definitions
+    run = instance.create_run_for_job(
+        definitions.resolve_implicit_global_asset_job_def(), tags=ALL_DAYS, status=dg.DagsterRunStatus.STARTED
+    )
+    assert not following.evaluate().run_requests
+    assert list(following.dirty()) == [FIRST], "it is marked meanwhile"
+    instance.report_run_canceled(run)
+    (asked,) = following.evaluate().run_requests or []
+    assert asked.tags[RANGE_START] == FIRST
 
 
 def test_a_tick_that_is_killed_before_its_cursor_is_saved_loses_and_repeats_nothing(

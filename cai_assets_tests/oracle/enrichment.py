@@ -57,6 +57,17 @@ def usage(calls: Iterable[Row]) -> dict[str, Any]:
     return {name: sum(values) if values else None for name, values in known.items()}
 
 
+def spent(calls: Iterable[Row]) -> dict[str, Any]:
+    """What a conversation cost: money of several currencies has no sum."""
+    rows = list(calls)
+    used, currencies = usage(rows), {c["currency"] for c in rows} - {None}
+    return {
+        "tokens": used["tokens"],
+        "llm_cost": used["price"] if len(currencies) < 2 else None,
+        "llm_currency": (*currencies, None)[0] if len(currencies) < 2 else "several",
+    }
+
+
 def categories(
     conversations: Iterable[Row],
     messages: Iterable[Row],

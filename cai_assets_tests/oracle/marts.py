@@ -7,6 +7,7 @@ live conversations; what a clock or an outcome is, is told by `conversations` an
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +19,7 @@ from cai_assets_tests.oracle.conversations import (
     conversation_waits,
     status_events,
 )
-from cai_assets_tests.oracle.enrichment import translation_cost
+from cai_assets_tests.oracle.enrichment import translation_cost, usage
 from cai_assets_tests.oracle.rows import Row, by_conversation, local_day, mean, quantile
 
 Table = dict[tuple[Any, ...], dict[str, Any]]
@@ -73,6 +74,26 @@ def volume(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
         for day in every
         for dims in {key[1:] for key in found}
     }
+
+
+def clocks(
+    conversations: Iterable[Row], messages: Iterable[Row]
+) -> dict[tuple[str, str, int], tuple[datetime, datetime | None]]:
+    """When each response clock started and stopped, by conversation, clock and user turn (else 1)."""
+    conversations, messages = list(conversations), list(messages)
+    found: dict[tuple[str, str, int], tuple[datetime, datetime | None]] = {}
+    facts = all_facts(conversations, messages)
+    for key, (_, ordered) in by_conversation(conversations, messages).items():
+        fact = facts[key]
+        if fact.first_user_at is not None:
+            found[key, "first", 1] = fact.first_user_at, fact.first_any_at
+            if fact.first_human_at is not None or fact.first_any_at is None:
+                found[key, "first_human", 1] = fact.first_user_at, fact.first_human_at
+        if fact.handoff_at is not None:
+            found[key, "after_handoff", 1] = fact.handoff_at, fact.first_human_at
+        for wait in conversation_waits(key, ordered):
+            found[key, "reply", wait.turn_no] = wait.waiting_since, wait.replied_at
+    return found
 
 
 def response(
@@ -272,9 +293,28 @@ def languages(
     return found
 
 
-def users(conversations: Iterable[Row], messages: Iterable[Row], timezone: str, as_of: datetime) -> Table:
-    """By user who wrote."""
+def users(
+    conversations: Iterable[Row],
+    messages: Iterable[Row],
+    timezone: str,
+    as_of: datetime,
+    categories: Mapping[str, str],
+    calls: Iterable[Row],
+) -> Table:
+    """By user who wrote.
+
+    Args:
+        conversations: live ones.
+        messages: their messages.
+        timezone: IANA zone.
+        as_of: the latest change of the source.
+        categories: the latest category by conversation_id.
+        calls: rows of the ledger.
+    """
     zone = ZoneInfo(timezone)
+    spent: dict[str, list[Row]] = defaultdict(list)
+    for call in calls:
+        spent[call["conversation_id"]].append(call)
     conversations, messages = list(conversations), list(messages)
     written: dict[str, list[tuple[Row, Row]]] = defaultdict(list)
     for conversation, ordered in by_conversation(conversations, messages).values():
@@ -294,6 +334,11 @@ def users(conversations: Iterable[Row], messages: Iterable[Row], timezone: str, 
             known = first_of.get(c["conversation_id"], m["created_at"])
             first_of[c["conversation_id"]] = min(known, m["created_at"])
         last[user_id] = max(m["created_at"] for m, _ in own)
+        recency = max((as_of - last[user_id]) // DAY, 0)
+        usual = quantile([(b - a).days for a, b in pairwise(sorted(days))], 0.9)
+        about = Counter(categories[key] for key in first_of if key in categories)
+        favourites = sorted(about, key=lambda category: (-about[category], category))
+        scores = [c.get("csat_score") for c in {c["conversation_id"]: c for _, c in own}.values()]
         rows[user_id] = {
             "first_seen": min(days),
             "last_seen": max(days),
@@ -303,7 +348,13 @@ def users(conversations: Iterable[Row], messages: Iterable[Row], timezone: str, 
             "sessions": len(own_sessions[user_id]),
             "avg_session_s": mean([s.duration_s for s in own_sessions[user_id]]),
             "preferred_language": min(spoken, key=lambda language: (-spoken[language], language)),
-            "recency_days": max((as_of - last[user_id]) // DAY, 0),
+            **{f"category_{n}": favourites[n - 1] if n <= len(favourites) else None for n in range(1, 4)},
+            "recency_days": recency,
+            "gap_p90_days": usual,
+            "churn_risk": None if usual is None else recency > usual,
+            "csat_answered": sum(score is not None for score in scores),
+            "csat_positive": sum(score is not None and score >= 4 for score in scores),
+            **usage(call for key in first_of for call in spent[key]),
             "frequency_90d": sum(as_of - first < 90 * DAY for first in first_of.values()),
             "monetary": len(own),
         }

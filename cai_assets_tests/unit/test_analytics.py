@@ -1,5 +1,6 @@
 """Facts and marts against the oracle: the generator's conversations, and small awkward random ones."""
 
+import functools
 import json
 import math
 import random
@@ -24,7 +25,8 @@ from cai_assets.sandbox.sample import generate
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests import oracle
 from cai_assets_tests.lake_data import Row, Rows, Warehouse, lake_rows
-from cai_assets_tests.oracle import enrichment, marts
+from cai_assets_tests.oracle import enrichment, flow, marts, people
+from cai_assets_tests.oracle.hours import OpenMinutes
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -58,9 +60,12 @@ def assert_rows(found: list[dict[str, Any]], key: tuple[str, ...], expected: Map
 class Sample:
     """Conversations with everything that belongs to them, as rows of the oracle and of the lake."""
 
-    def __init__(self, conversations: list[Row], messages: list[Row], timezone: str) -> None:
+    def __init__(
+        self, conversations: list[Row], messages: list[Row], timezone: str, hours: str | None = None
+    ) -> None:
         self.conversations = conversations
         self.timezone = timezone
+        self.hours = hours
         self.live = oracle.live(conversations)
         self.messages = [self._detected(m) for m in messages]
         self.translations: dict[str, set[str]] = defaultdict(set)
@@ -154,6 +159,23 @@ class Sample:
                 "created_at": m["created_at"] + timedelta(seconds=(n % 5 - 1) * 600),
             }
 
+    @functools.cached_property
+    def open_minutes(self) -> OpenMinutes | None:
+        """Business time, over all instants that there are."""
+        if self.hours is None:
+            return None
+        instants = [self.as_of]
+        for row in (*self.conversations, *self.messages):
+            instants += [row[name] for name in ("started_at", "ended_at", "created_at") if row.get(name)]
+        for conversation in self.conversations:
+            instants += [event["at"] for event in oracle.status_events(conversation)]
+        calendars = json.loads(self.hours)
+        calendars = calendars if isinstance(calendars, list) else [calendars]
+        return OpenMinutes(calendars, self.timezone, min(instants), max(instants))
+
+    def business_s(self, start: datetime | None, end: datetime | None) -> float | None:
+        return None if self.open_minutes is None else self.open_minutes.between(start, end)
+
     @property
     def as_of(self) -> datetime:
         """The latest change of the source, of test traffic too."""
@@ -189,6 +211,7 @@ def check_facts(warehouse: Warehouse, sample: Sample) -> None:
             "user_turns": fact.user_turns,
             "agents": fact.agents,
             "last_agent_id": last_agent[0].get("sender_id") if last_agent else None,
+            "first_bot_id": next((m.get("sender_id") for m in ordered if m["sender_type"] == "bot"), None),
             "first_user_at_us": us(fact.first_user_at),
             "first_user_date": sample.day(fact.first_user_at) if fact.first_user_at else None,
             "first_any_at_us": us(fact.first_any_at),
@@ -198,6 +221,12 @@ def check_facts(warehouse: Warehouse, sample: Sample) -> None:
             "first_response_s": fact.first_response_s,
             "first_human_response_s": fact.first_human_response_s,
             "human_response_after_handoff_s": fact.human_response_after_handoff_s,
+            "first_response_bh_s": sample.business_s(fact.first_user_at, fact.first_any_at),
+            "first_human_response_bh_s": sample.business_s(fact.first_user_at, fact.first_human_at),
+            "human_response_after_handoff_bh_s": sample.business_s(fact.handoff_at, fact.first_human_at),
+            "resolution_first_bh_s": sample.business_s(fact.first_message_at, fact.resolved_first_at),
+            "resolution_last_bh_s": sample.business_s(fact.first_message_at, fact.resolved_last_at),
+            **enrichment.spent([call for call in sample.calls if call["conversation_id"] == key]),
             "first_resolved_us": us(fact.resolved_first_at),
             "last_resolved_us": us(fact.resolved_last_at),
             "resolution_first_s": fact.resolution_first_s,
@@ -230,11 +259,14 @@ def check_facts(warehouse: Warehouse, sample: Sample) -> None:
                 "replier_id": w.replier_id,
                 "replier_type": w.replier_type,
                 "reply_s": w.reply_s,
+                "reply_bh_s": sample.business_s(w.waiting_since, w.replied_at),
                 "human_reply_s": w.human_reply_s,
             }
             for w in oracle.all_waits(sample.conversations, sample.messages)
         },
     )
+
+    check_turns_and_events(warehouse, sample)
 
     hourly: dict[tuple[Any, ...], int] = defaultdict(int)
     for row in warehouse.rows("facts", "fct_traffic"):
@@ -253,6 +285,59 @@ def check_facts(warehouse: Warehouse, sample: Sample) -> None:
     assert dict(daily) == {key: [day.messages, day.conversations] for key, day in days.items()}
 
 
+def check_turns_and_events(warehouse: Warehouse, sample: Sample) -> None:
+    """Hold the turns of messages, the changes of status and the clocks against the oracle."""
+    grouped = oracle.by_conversation(sample.conversations, sample.messages)
+    turns = {
+        message["message_id"]: {"turn_no": number, "opens_turn": message is run[0]}
+        for _, ordered in grouped.values()
+        for number, (_, run) in enumerate(oracle.turns(ordered), 1)
+        for message in run
+    }
+    staged = warehouse.rows("facts", "stg_messages")
+    assert_rows([row for row in staged if row["is_counted"]], ("message_id",), _by_single(turns))
+    assert not [row for row in staged if not row["is_counted"] and (row["turn_no"] or row["opens_turn"])]
+
+    events: dict[Any, Row] = {}
+    for conversation in sample.conversations:
+        resolves = 0
+        for number, one in enumerate(oracle.status_events(conversation), 1):
+            resolves += one["to"] == "resolved"
+            events[conversation["conversation_id"], number] = {
+                "at_us": us(one["at"]),
+                "local_date": sample.day(one["at"]),
+                "from_status": one["from"],
+                "to_status": one["to"],
+                "actor": one["actor"],
+                "resolve_no": resolves,
+            }
+    assert_rows(warehouse.rows("facts", "fct_status_event"), ("conversation_id", "event_no"), events)
+
+    clocks = marts.clocks(sample.conversations, sample.messages)
+    found = warehouse.rows("facts", "fct_response")
+    assert_rows(
+        found,
+        ("conversation_id", "clock", "turn_no"),
+        {
+            key: {
+                "report_date": sample.day(since),
+                "since_us": us(since),
+                "stopped_us": us(stopped),
+            }
+            for key, (since, stopped) in clocks.items()
+        },
+    )
+    for row in found:
+        since, stopped = clocks[row["conversation_id"], row["clock"], row["turn_no"]]
+        took = row["stopped_business_us"], row["since_business_us"]
+        seconds = None if None in took else (took[0] - took[1]) / 1e6
+        assert same(seconds, sample.business_s(since, stopped)), row
+
+
+def _by_single(rows: Mapping[str, Row]) -> dict[Any, Row]:
+    return {(key,): row for key, row in rows.items()}
+
+
 def check_marts(warehouse: Warehouse, sample: Sample) -> None:
     """Hold every mart against the oracle."""
     live = (sample.live, sample.messages, sample.timezone)
@@ -264,14 +349,24 @@ def check_marts(warehouse: Warehouse, sample: Sample) -> None:
         "language": marts.languages(*live, sample.translations, sample.calls),
         "category": enrichment.categories(*live, sample.decisions, sample.calls),
         "cost": enrichment.costs(sample.conversations, sample.messages, sample.timezone, sample.calls),
-        "user": marts.users(*live, sample.as_of),
+        "user": marts.users(*live, sample.as_of, sample.categories, sample.calls),
+        "agent": people.agents(*live),
+        "csat": people.csat(*live),
+        "session": people.sessions(*live),
+        "active_users": people.active_users(*live),
+        "retention": people.retention(*live),
+        "local_hour": flow.local_hours(*live),
+        "heatmap": flow.heatmap(*live),
+        "funnel": flow.funnel(*live, sample.as_of, sample.categories),
+        "handling": flow.handling(*live),
     }
     assert set(expected) == {name for layer, name in load_models() if layer == "marts"}
     for name, rows in expected.items():
         found = warehouse.rows("marts", name)
         assert_rows(found, TABLES["marts", name].key, rows)
         for row in found:
-            assert "month" not in row or row["month"] == marts.month(row["report_date"])
+            if "report_date" in row:
+                assert row["month"] == marts.month(row["report_date"])
 
 
 def check_invariants(warehouse: Warehouse) -> None:
@@ -285,6 +380,33 @@ def check_invariants(warehouse: Warehouse) -> None:
     assert not [row for row in found if row["wrong"]]
 
 
+# Hours with a break, hours to midnight, and a history: all of them meet a night on which clocks change.
+OFFICE = json.dumps(
+    {
+        "week": {day: ["09:00-12:30", "13:30-18:00"] for day in ("mon", "tue", "wed", "thu", "fri")},
+        "holidays": {"2024-03-29": [], "2024-05-06": ["10:00-12:00"]},
+    }
+)
+LATE = json.dumps(
+    [
+        {
+            "timezone": "America/New_York",
+            "week": {"sat": ["00:00-03:30", "20:00-24:00"], "sun": ["00:00-24:00"]},
+        },
+        {
+            "valid_from": "2024-04-02",
+            "timezone": "Europe/London",
+            "week": {day: ["00:00-24:00"] for day in ("mon", "tue", "thu", "fri")},
+            "holidays": ["2024-04-05"],
+        },
+    ]
+)
+RECENT = json.dumps(
+    [{"valid_from": "2024-03-31", "timezone": "Pacific/Auckland", "week": {"sun": ["01:30-02:30"]}}]
+)
+HOURS_OF_ZONE = {"UTC": None, "Europe/Berlin": OFFICE, "America/New_York": LATE}
+
+
 @pytest.fixture(scope="module", params=["UTC", "Europe/Berlin", "America/New_York"])
 def generated(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -294,8 +416,10 @@ def generated(
     conversations = data.conversations.to_pylist()
     for c in conversations:
         c["status_events"] = json.loads(c["status_events"]) if c["status_events"] else None
-    sample = Sample(conversations, data.messages.to_pylist(), request.param)
-    warehouse = Warehouse(tmp_path_factory.mktemp("lake"), report_timezone=request.param)
+    hours = HOURS_OF_ZONE[request.param]
+    sample = Sample(conversations, data.messages.to_pylist(), request.param, hours)
+    folder = tmp_path_factory.mktemp("lake")
+    warehouse = Warehouse(folder, report_timezone=request.param, business_hours=hours)
     warehouse.load(sample.rows)
     warehouse.run()
     return warehouse, sample
@@ -315,6 +439,26 @@ def test_the_sample_holds_the_cases_that_matter(generated):
     assert row["classes"] == 2
     assert row["notes"]
     assert row["agents"] >= 2
+
+
+def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
+    warehouse, sample = generated
+    queries = {
+        "agent": "sum(transfers_in) > 0 and sum(undone) > 0 and max(concurrent_max) > 1 "
+        "and bool_or(conversation_share < conversations)",
+        "csat": "count(distinct credited) = 3 and sum(positive) > 0 and sum(negative) > 0",
+        "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "
+        "and sum(resolved) > sum(durable) and sum(durable) > sum(csat_answered)",
+        "handling": "sum(several_agents) > 0 and sum(language_mixed) > 0",
+        "retention": "bool_or(k = 2 and retained > 0) and bool_or(k > 0 and retained < users)",
+        "user": "bool_or(churn_risk) and not bool_and(churn_risk) and count(category_3) > 0",
+    }
+    for mart, holds in queries.items():
+        found = warehouse.query(f"select {holds} as holds from marts.{mart}")[0]["holds"]
+        assert found, f"{mart}: {holds}"
+    skipped = "report_date = date '2025-03-30' and local_hour = 2"
+    found = warehouse.query(f"select count(*) as hours from marts.local_hour where {skipped}")[0]["hours"]
+    assert found == (0 if sample.timezone == "Europe/Berlin" else 1)
 
 
 def test_facts_equal_the_oracle(generated):
@@ -355,7 +499,7 @@ def run_by_day(sample: Sample, days: list[str], folder: Path) -> dict[str, pa.Ta
     parts: dict[str, dict[str, pa.Table]] = defaultdict(dict)
     for day in days:
         rows: Rows = {name: [r for r in all_ if r["partition"] == day] for name, all_ in sample.rows.items()}
-        warehouse = Warehouse(folder / day, report_timezone=sample.timezone)
+        warehouse = Warehouse(folder / day, report_timezone=sample.timezone, business_hours=sample.hours)
         warehouse.load(rows)
         warehouse.run(["facts"])
         for layer, name in load_models():
@@ -375,7 +519,7 @@ def test_days_one_by_one_in_any_order_equal_the_whole_range(generated, tmp_path)
 def test_the_order_of_rows_and_the_number_of_threads_change_no_value(generated, tmp_path):
     warehouse, sample = generated
     shuffled = {name: random.Random(3).sample(rows, len(rows)) for name, rows in sample.rows.items()}
-    other = Warehouse(tmp_path, report_timezone=sample.timezone)
+    other = Warehouse(tmp_path, report_timezone=sample.timezone, business_hours=sample.hours)
     other.load(shuffled)
     other.run()
     for path in load_models():
@@ -470,6 +614,21 @@ def edges() -> list[tuple[Row, list[Row]]]:
         ),
         talk("not really back", *contained, status="resolved", user_id="silent"),
         talk("not a word", since=EDGE + HALF_HOUR, user_id="silent"),
+        # a bot that nobody talked to, one whose users met nobody after it, and one that a person overtook
+        talk("greeted in vain", ("bot", zero)),
+        talk(
+            "handed over in vain",
+            ("user", zero),
+            ("bot", minute),
+            status_events=[event("pending", "open", EDGE + minute)],
+        ),
+        talk("greeted by a bot, answered by a person", ("bot", zero), ("user", zero), ("agent", minute)),
+        talk("a bot after the person", ("user", zero), ("agent", minute), ("bot", 2 * minute)),
+        # one person in two conversations, of which one ends in the instant in which the other begins
+        *(
+            talk(f"touching {n}", *(("agent", m * minute) for m in own), since=EDGE + 2 * DAY)
+            for n, own in enumerate([(0, 1, 2), (2, 3)])
+        ),
         # as_of is the update of the last one: 7 days after a resolve, 24 hours after an end, 5 minutes open
         talk("undecided week", ("user", zero), status_events=[event("open", "resolved", EDGE + 3 * WEEK)]),
         talk(
@@ -486,14 +645,19 @@ def edges() -> list[tuple[Row, list[Row]]]:
 
 def test_values_on_the_edge_of_a_definition(tmp_path):
     parts = edges()
-    sample = Sample([c for c, _ in parts], [m for _, own in parts for m in own], "Europe/Berlin")
+    sample = Sample([c for c, _ in parts], [m for _, own in parts for m in own], "Europe/Berlin", OFFICE)
     assert sample.as_of == EDGE + 4 * WEEK
-    warehouse = Warehouse(tmp_path, report_timezone=sample.timezone)
+    warehouse = Warehouse(tmp_path, report_timezone=sample.timezone, business_hours=sample.hours)
     warehouse.load(sample.rows)
     warehouse.run()
     check_facts(warehouse, sample)
     check_marts(warehouse, sample)
     check_invariants(warehouse)
+    steps = "sum(started) > sum(bot_answered) and sum(handed_off) > sum(agent_answered)"
+    assert warehouse.query(f"select {steps} as holds from marts.funnel where entry = 'bot'")[0]["holds"]
+    agents = {(row["report_date"], row["agent_type"]): row for row in warehouse.rows("marts", "agent")}
+    assert agents[date(2024, 5, 5), "agent"]["concurrent_max"] == 2
+    assert agents[date(2024, 5, 3), "other"]["resolutions"] > 0
     stretches = Counter(row["user_id"] for row in warehouse.rows("facts", "user_day"))
     assert stretches["user of one session"] == 1
     assert stretches["user of two sessions"] == 2
@@ -504,6 +668,7 @@ def test_values_on_the_edge_of_a_definition(tmp_path):
 START = datetime(2024, 3, 30, 22, tzinfo=UTC)  # Berlin's clocks change in the following night
 MINUTES = st.sampled_from([0, 0, 1, 5, 29, 30, 31, 119, 600, 1440, 10_080, 10_081])
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/Havana", "Pacific/Auckland"])
+HOURS = st.sampled_from([None, OFFICE, LATE, RECENT])
 
 
 @st.composite
@@ -521,7 +686,7 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
                 )
             )
             events.append(
-                {"from": before, "to": after, "at": at, "actor": draw(st.sampled_from(["a", None]))}
+                {"from": before, "to": after, "at": at, "actor": draw(st.sampled_from(["a", "x", None]))}
             )
         conversations.append(
             {
@@ -534,6 +699,8 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
                 "started_at": started,
                 "ended_at": draw(st.sampled_from([None, started, started + timedelta(hours=5)])),
                 "status_events": draw(st.permutations(events)),
+                "agent_id": draw(st.sampled_from([None, None, "a"])),
+                "csat_score": draw(st.sampled_from([None, 1.0, 3.0, 4.5])),
             }
         )
         at = started
@@ -552,7 +719,7 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
                     "created_at": at,
                 }
             )
-    return Sample(conversations, draw(st.permutations(messages)), draw(ZONES))
+    return Sample(conversations, draw(st.permutations(messages)), draw(ZONES), draw(HOURS))
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -560,7 +727,12 @@ def conversation_sets(draw: Callable[..., Any]) -> Sample:
 def test_any_conversations_equal_the_oracle(sample):
     with TemporaryDirectory() as folder:
         # Nothing here is worth a second thread.
-        warehouse = Warehouse(Path(folder), DuckDBEngine(threads=1), report_timezone=sample.timezone)
+        warehouse = Warehouse(
+            Path(folder),
+            DuckDBEngine(threads=1),
+            report_timezone=sample.timezone,
+            business_hours=sample.hours,
+        )
         warehouse.load(sample.rows)
         warehouse.run()
         check_facts(warehouse, sample)
@@ -574,7 +746,9 @@ def test_any_days_in_any_order_equal_the_whole_range(sample, chance):
     days = sorted({row["partition"] for row in sample.rows["conversations"]})
     chance.shuffle(days)
     with TemporaryDirectory() as folder:
-        whole = Warehouse(Path(folder) / "whole", report_timezone=sample.timezone)
+        whole = Warehouse(
+            Path(folder) / "whole", report_timezone=sample.timezone, business_hours=sample.hours
+        )
         whole.load(sample.rows)
         whole.run(["facts"])
         for name, table in run_by_day(sample, days, Path(folder)).items():

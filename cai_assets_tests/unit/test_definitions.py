@@ -17,8 +17,16 @@ LAYERS = {
     "documents": {"conversations", "messages"},
     "enrichment": {"languages", "translations", "categories"},
     "lake": {"conversations", "messages", "translations", "categories", "llm_calls"},
-    "facts": {"stg_messages", "fct_conversation", "fct_wait", "fct_traffic", "fct_llm_call", "user_day"},
-    "marts": {"volume", "response", "resolution", "containment", "language", "category", "cost", "user"},
+    "settings": {"business_day"},
+    "facts": {
+        *("stg_messages", "fct_conversation", "fct_status_event", "fct_wait", "fct_response"),
+        *("fct_traffic", "fct_llm_call", "user_day"),
+    },
+    "marts": {
+        *("volume", "response", "resolution", "containment", "language", "category", "cost", "user"),
+        *("agent", "csat", "session", "active_users", "retention"),
+        *("local_hour", "heatmap", "funnel", "handling"),
+    },
     "reports": {"analytics_reports", "user_analytics", "daily_report", "dashboard", "plain_parquet"},
 }
 DAILY_LAYERS = {"raw", "documents", "enrichment", "lake", "facts"}
@@ -77,7 +85,11 @@ def test_every_table_from_the_lake_on_has_a_blocking_check_of_its_schema(definit
     checked = {key.asset_key for key in graph.asset_check_keys if key.name == "schema_holds"}
     tables = {key for key in graph.materializable_asset_keys if key.path[0] in {"lake", "facts", "marts"}}
     assert checked == tables
-    assert all(graph.get(key).blocking for key in graph.asset_check_keys)
+    only_warn = {key.name for key in graph.asset_check_keys if not graph.get(key).blocking}
+    assert only_warn == {
+        *("few_rows_are_quarantined", "messages_have_their_conversation"),
+        *("enough_is_translated", "enough_is_categorised", "budget_suffices"),
+    }
 
 
 def test_what_asks_dify_shares_a_pool(definitions: dg.Definitions) -> None:
@@ -113,4 +125,4 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [31, False]
+    assert json.loads(done.stdout.splitlines()[-1]) == [42, False]

@@ -23,7 +23,7 @@ from cai_assets.schemas.base import Table
 from cai_assets.schemas.metrics import METRICS, Metric, alike, measure, metric
 from cai_assets.schemas.metrics.declaring import conversations
 from cai_assets.schemas.standing import columns, of_table, places, versions
-from cai_assets.schemas.tables import TABLES
+from cai_assets.schemas.tables import MARTS, TABLES
 from cai_assets_tests import oracle
 from cai_assets_tests.conftest import REPOSITORY
 from cai_assets_tests.lake_data import Warehouse
@@ -38,13 +38,14 @@ Sampled = tuple[Warehouse, Sample, duckdb.DuckDBPyConnection]
 # -- every column of a mart that measures has a metric, and every metric a column
 
 
-@pytest.mark.parametrize("table", marts.TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", MARTS, ids=lambda table: table.name)
 def test_every_measure_of_a_mart_belongs_to_a_metric(table: Table) -> None:
     without = [
         column.name
         for column in table.columns
         if (pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type))
         and column.name not in table.key
+        and column.unit != "us"  # an instant is no measure
         and column.metric is None
     ]
     assert without == [], "declare a metric and make the column with `measure`"
@@ -272,14 +273,17 @@ def test_the_command_speaks_to_programs() -> None:
     assert [one["name"] for one in listed] == list(METRICS)
     one = json.loads(cai("waits", "--json")[1])
     assert one == next(listed_one for listed_one in listed if listed_one["name"] == "waits")
-    assert one["stands_in"] == [
-        {
-            "table": "marts.volume",
-            "column": "waits",
-            "metric": "waits",
-            "per": ["report_date", "channel", "language"],
-        }
-    ]
+    assert one["stands_in"][0] == {
+        "table": "marts.volume",
+        "column": "waits",
+        "metric": "waits",
+        "per": ["report_date", "channel", "language"],
+    }
+    assert {place["table"] for place in one["stands_in"]} == {
+        "marts.volume",
+        "marts.heatmap",
+        "marts.handling",
+    }
 
 
 def test_the_command_searches_titles_definitions_and_columns() -> None:

@@ -34,7 +34,7 @@ def test_inputs_come_before_the_models_that_read_them():
     order = list(MODELS)
     for path, model in MODELS.items():
         for read in model.inputs:
-            assert read[0] == "lake" or order.index(read) < order.index(path)
+            assert read[0] in {"lake", "settings"} or order.index(read) < order.index(path)
 
 
 def test_inputs_and_parameters_are_read_from_the_tree():
@@ -48,8 +48,8 @@ def test_inputs_and_parameters_are_read_from_the_tree():
 def test_facts_read_no_mart_and_know_no_clock():
     for model in MODELS.values():
         if model.layer == "facts":
-            assert "as_of_us" not in model.parameters
-            assert {layer for layer, _ in model.inputs} <= {"lake", "facts"}
+            assert not {"as_of_us", "as_of_business_us"} & set(model.parameters)
+            assert {layer for layer, _ in model.inputs} <= {"lake", "settings", "facts"}
 
 
 def test_the_folder_is_found_beside_the_package_in_a_checkout():
@@ -63,7 +63,7 @@ def test_lineage_follows_columns_through_ctes():
         ("facts", "stg_messages", "language"),
         ("lake", "conversations", "language"),
     )
-    assert ("lake", "conversations", "status_events") in origin["reopens"]
+    assert ("facts", "fct_status_event", "at_us") in origin["reopens"]
 
 
 @pytest.mark.parametrize("path", MODELS, ids=".".join)
@@ -100,6 +100,7 @@ def test_the_version_moves_with_the_statement_and_not_with_comments(tmp_path):
             r"fct_wait.sql uses \$wrong; known are",
         ),
         ({"facts__fct_wait": "-- a\nselect $as_of_us from lake.messages"}, "facts know no clock"),
+        ({"facts__fct_wait": "-- a\nselect $as_of_business_us from lake.messages"}, "facts know no clock"),
         ({"facts__nothing": "-- a\nselect 1 from lake.messages"}, "nothing.sql makes facts.nothing"),
         ({"facts__fct_wait": "select 1 from lake.messages"}, "fct_wait.sql begins without a comment"),
         (

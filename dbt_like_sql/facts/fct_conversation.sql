@@ -15,8 +15,39 @@ with conversation as (
         epoch_us(started_at) as started_us,
         epoch_us(ended_at) as ended_us,
         epoch_us(source_updated_at) as source_updated_us,
-        cast(started_at at time zone $report_timezone as date) as started_date
+        cast(started_at at time zone $report_timezone as date) as started_date,
+        cast(ended_at at time zone $report_timezone as date) as ended_date
     from lake.conversations
+),
+
+-- the end in business time, as in stg_messages
+ended as (
+    select
+        c.partition,
+        c.conversation_id,
+        b.cum_before_us
+        + case
+            when c.ended_us >= b.close_1_us then b.close_1_us - b.open_1_us
+            when c.ended_us > b.open_1_us then c.ended_us - b.open_1_us
+            else 0
+        end
+        + case
+            when c.ended_us >= b.close_2_us then b.close_2_us - b.open_2_us
+            when c.ended_us > b.open_2_us then c.ended_us - b.open_2_us
+            else 0
+        end
+        + case
+            when c.ended_us >= b.close_3_us then b.close_3_us - b.open_3_us
+            when c.ended_us > b.open_3_us then c.ended_us - b.open_3_us
+            else 0
+        end
+        + case
+            when c.ended_us >= b.close_4_us then b.close_4_us - b.open_4_us
+            when c.ended_us > b.open_4_us then c.ended_us - b.open_4_us
+            else 0
+        end as business_us
+    from conversation as c
+    inner join settings.business_day as b on c.ended_date = b.local_date
 ),
 
 -- messages, counted or not
@@ -42,23 +73,15 @@ message as (
         sender_type,
         sender_id,
         side,
+        turn_no,
+        opens_turn,
         created_us,
+        business_us,
         local_date,
         language,
-        lag(side) over (partition by partition, conversation_id order by message_no) as previous_side,
         lag(created_us) over (partition by partition, conversation_id order by message_no) as previous_us
     from facts.stg_messages
     where is_counted
-),
-
-numbered as (
-    select
-        *,
-        cast(sum(case when previous_side = side then 0 else 1 end) over (
-            partition by partition, conversation_id
-            order by message_no rows between unbounded preceding and current row
-        ) as bigint) as turn_no
-    from message
 ),
 
 talk as (
@@ -69,15 +92,15 @@ talk as (
         cast(sum(case when sender_type = 'user' then 1 else 0 end) as bigint) as user_messages,
         cast(sum(case when sender_type = 'bot' then 1 else 0 end) as bigint) as bot_messages,
         cast(sum(case when sender_type = 'agent' then 1 else 0 end) as bigint) as agent_messages,
-        cast(sum(
-            case when side = 'user' and coalesce(previous_side <> side, true) then 1 else 0 end
-        ) as bigint) as user_turns,
+        cast(sum(case when side = 'user' and opens_turn then 1 else 0 end) as bigint) as user_turns,
         count(distinct case when sender_type = 'agent' then sender_id end) as agents,
         count(distinct case when sender_type = 'user' and language <> 'und' then language end) as languages,
         min(created_us) as first_message_at_us,
         max(created_us) as last_message_at_us,
-        max(case when previous_side is null then local_date end) as first_message_date,
+        max(case when opens_turn and turn_no = 1 then local_date end) as first_message_date,
+        max(case when opens_turn and turn_no = 1 then business_us end) as first_message_business_us,
         min(case when sender_type = 'user' then created_us end) as first_user_at_us,
+        max(message_no) as last_message_no,
         min(case when sender_type = 'bot' then message_no end) as first_bot_no,
         max(case when sender_type = 'agent' then message_no end) as last_agent_no,
         cast(sum(
@@ -122,16 +145,23 @@ handoff as (
     group by m.partition, m.conversation_id
 ),
 
--- the local day of an instant is that of the message written then; zones are applied in staging alone
+-- the local day and the business time of an instant are those of the message written then
 dated as (
     select
         m.partition,
         m.conversation_id,
         max(case when m.created_us = t.first_user_at_us then m.local_date end) as first_user_date,
         max(case when m.created_us = h.handoff_at_us then m.local_date end) as handoff_date,
+        max(case when m.created_us = t.first_user_at_us then m.business_us end) as first_user_business_us,
+        max(case when m.created_us = a.first_any_at_us then m.business_us end) as first_any_business_us,
+        max(case when m.created_us = a.first_human_at_us then m.business_us end) as first_human_business_us,
+        max(case when m.created_us = h.handoff_at_us then m.business_us end) as handoff_business_us,
+        max(case when m.message_no = t.last_message_no then m.business_us end) as last_message_business_us,
+        max(case when m.message_no = t.first_bot_no then m.sender_id end) as first_bot_id,
         max(case when m.message_no = t.last_agent_no then m.sender_id end) as last_agent_id
     from message as m
     inner join talk as t on m.partition = t.partition and m.conversation_id = t.conversation_id
+    left join answer as a on m.partition = a.partition and m.conversation_id = a.conversation_id
     left join handoff as h on m.partition = h.partition and m.conversation_id = h.conversation_id
     group by m.partition, m.conversation_id
 ),
@@ -158,35 +188,6 @@ language_rank as (
     from language_use
 ),
 
--- changes of status, each with the number of resolves up to and including it
-listed_event as (
-    select
-        c.partition,
-        c.conversation_id,
-        e.event_no,
-        epoch_us(struct_extract(e.event, 'at')) as at_us,
-        struct_extract(e.event, 'from_status') as from_status,
-        struct_extract(e.event, 'to_status') as to_status,
-        struct_extract(e.event, 'actor') as actor
-    from lake.conversations as c
-    cross join unnest(c.status_events) with ordinality as e (event, event_no)
-),
-
-event as (
-    select
-        partition,
-        conversation_id,
-        at_us,
-        from_status,
-        to_status,
-        actor,
-        cast(sum(case when to_status = 'resolved' then 1 else 0 end) over (
-            partition by partition, conversation_id
-            order by at_us, event_no rows between unbounded preceding and current row
-        ) as bigint) as resolve_no
-    from listed_event
-),
-
 event_total as (
     select
         partition,
@@ -194,7 +195,7 @@ event_total as (
         max(resolve_no) as resolves,
         min(case when to_status = 'resolved' then at_us end) as first_resolved_us,
         max(case when to_status = 'resolved' then at_us end) as last_resolved_us
-    from event
+    from facts.fct_status_event
     group by partition, conversation_id
 ),
 
@@ -204,8 +205,9 @@ resolve as (
         conversation_id,
         resolve_no,
         at_us,
+        business_us,
         actor
-    from event
+    from facts.fct_status_event
     where to_status = 'resolved'
 ),
 
@@ -217,7 +219,7 @@ reopening as (
         cast(sum(case when e.at_us - r.at_us <= 604800000000 then 1 else 0 end) as bigint) as reopens,
         cast(sum(case when e.at_us - r.at_us <= 604800000000 then 0 else 1 end) as bigint) as later_episodes,
         max(case when e.at_us - r.at_us <= 604800000000 then r.resolve_no end) as last_undone_no
-    from event as e
+    from facts.fct_status_event as e
     inner join resolve as r
         on
             e.partition = r.partition
@@ -245,6 +247,16 @@ resolution as (
             when c.status = 'resolved' then 1
             else 0
         end as resolves,
+        case
+            when e.resolves is not null then f.business_us
+            when c.status = 'resolved' and c.ended_us is not null then n.business_us
+            when c.status = 'resolved' then d.last_message_business_us
+        end as first_resolved_business_us,
+        case
+            when e.resolves is not null then r.business_us
+            when c.status = 'resolved' and c.ended_us is not null then n.business_us
+            when c.status = 'resolved' then d.last_message_business_us
+        end as last_resolved_business_us,
         r.actor as last_resolved_by,
         coalesce(o.reopens, 0) as reopens,
         coalesce(o.later_episodes, 0) + 1 as episodes,
@@ -257,6 +269,10 @@ resolution as (
             c.partition = r.partition
             and c.conversation_id = r.conversation_id
             and e.resolves = r.resolve_no
+    left join resolve as f
+        on c.partition = f.partition and c.conversation_id = f.conversation_id and f.resolve_no = 1
+    left join ended as n on c.partition = n.partition and c.conversation_id = n.conversation_id
+    left join dated as d on c.partition = d.partition and c.conversation_id = d.conversation_id
     left join reopening as o on c.partition = o.partition and c.conversation_id = o.conversation_id
 ),
 
@@ -267,7 +283,7 @@ staff_turn as (
         turn_no,
         min(created_us) as started_us,
         max(case when sender_type = 'agent' then 1 else 0 end) as has_agent
-    from numbered
+    from message
     where side = 'staff'
     group by partition, conversation_id, turn_no
 ),
@@ -297,6 +313,19 @@ category_rank as (
     from lake.categories
 ),
 
+-- money is never a float, and prices of several currencies have no sum
+llm_use as (
+    select
+        partition,
+        conversation_id,
+        cast(sum(tokens) as bigint) as tokens,
+        cast(sum(price) as decimal(18, 8)) as price,
+        min(currency) as currency,
+        count(distinct currency) as currencies
+    from facts.fct_llm_call
+    group by partition, conversation_id
+),
+
 known as (
     select
         c.partition,
@@ -312,6 +341,10 @@ known as (
         coalesce(c.language, l.language, 'und') as language,
         k.category,
         k.taxonomy_version,
+        u.tokens,
+        case when u.currencies <= 1 then u.price end as llm_cost,
+        case when u.currencies > 1 then 'several' else u.currency end as llm_currency,
+        t.first_message_business_us,
         t.first_message_at_us,
         t.last_message_at_us,
         coalesce(t.first_message_date, c.started_date) as first_message_date,
@@ -340,6 +373,7 @@ known as (
         on c.partition = l.partition and c.conversation_id = l.conversation_id and l.place = 1
     left join category_rank as k
         on c.partition = k.partition and c.conversation_id = k.conversation_id and k.place = 1
+    left join llm_use as u on c.partition = u.partition and c.conversation_id = u.conversation_id
 )
 
 select
@@ -367,6 +401,7 @@ select
     k.private_messages,
     k.user_turns,
     k.agents,
+    d.first_bot_id,
     d.last_agent_id,
     k.languages,
     k.first_user_at_us,
@@ -375,6 +410,10 @@ select
     a.first_human_at_us,
     h.handoff_at_us,
     d.handoff_date,
+    d.first_user_business_us,
+    d.first_any_business_us,
+    d.first_human_business_us,
+    d.handoff_business_us,
     case when a.first_any_at_us >= k.first_user_at_us then (a.first_any_at_us - k.first_user_at_us) / 1e6 end
         as first_response_s,
     case
@@ -382,6 +421,18 @@ select
     end as first_human_response_s,
     case when a.first_human_at_us >= h.handoff_at_us then (a.first_human_at_us - h.handoff_at_us) / 1e6 end
         as human_response_after_handoff_s,
+    case
+        when a.first_any_at_us >= k.first_user_at_us
+            then (d.first_any_business_us - d.first_user_business_us) / 1e6
+    end as first_response_bh_s,
+    case
+        when a.first_human_at_us >= k.first_user_at_us
+            then (d.first_human_business_us - d.first_user_business_us) / 1e6
+    end as first_human_response_bh_s,
+    case
+        when a.first_human_at_us >= h.handoff_at_us
+            then (d.first_human_business_us - d.handoff_business_us) / 1e6
+    end as human_response_after_handoff_bh_s,
     r.first_resolved_us,
     r.last_resolved_us,
     r.last_resolved_by,
@@ -393,6 +444,14 @@ select
         when r.last_resolved_us >= k.first_message_at_us
             then (r.last_resolved_us - k.first_message_at_us) / 1e6
     end as resolution_last_s,
+    case
+        when r.first_resolved_us >= k.first_message_at_us
+            then (r.first_resolved_business_us - k.first_message_business_us) / 1e6
+    end as resolution_first_bh_s,
+    case
+        when r.last_resolved_us >= k.first_message_at_us
+            then (r.last_resolved_business_us - k.first_message_business_us) / 1e6
+    end as resolution_last_bh_s,
     r.resolves,
     r.reopens,
     r.is_undone,
@@ -417,6 +476,9 @@ select
     k.handed_off,
     k.needing_translation,
     k.translated_messages,
+    k.llm_cost,
+    k.llm_currency,
+    k.tokens,
     k.source_updated_us
 from known as k
 inner join resolution as r on k.partition = r.partition and k.conversation_id = r.conversation_id

@@ -9,7 +9,8 @@ with message as (
         local_date,
         local_hour,
         local_isodow,
-        lag(side) over (partition by partition, conversation_id order by message_no) as previous_side,
+        turn_no,
+        opens_turn,
         row_number() over (partition by partition, conversation_id, local_date order by message_no)
             as place_in_day
     from facts.stg_messages
@@ -26,11 +27,10 @@ select
     cast(sum(case when m.sender_type = 'user' then 1 else 0 end) as bigint) as user_messages,
     cast(sum(case when m.sender_type = 'bot' then 1 else 0 end) as bigint) as bot_messages,
     cast(sum(case when m.sender_type = 'agent' then 1 else 0 end) as bigint) as agent_messages,
-    cast(sum(case when m.previous_side is null then 1 else 0 end) as bigint) as conversations_started,
+    cast(sum(case when m.opens_turn and m.turn_no = 1 then 1 else 0 end) as bigint)
+        as conversations_started,
     cast(sum(case when m.place_in_day = 1 then 1 else 0 end) as bigint) as conversations_active,
-    cast(sum(
-        case when m.side = 'user' and coalesce(m.previous_side <> m.side, true) then 1 else 0 end
-    ) as bigint) as waits
+    cast(sum(case when m.opens_turn and m.side = 'user' then 1 else 0 end) as bigint) as waits
 from message as m
 inner join facts.fct_conversation as c
     on m.partition = c.partition and m.conversation_id = c.conversation_id

@@ -8,24 +8,15 @@ with message as (
         sender_type,
         sender_id,
         side,
+        turn_no,
+        opens_turn,
         created_us,
+        business_us,
         local_date,
         local_hour,
-        local_isodow,
-        lag(side) over (partition by partition, conversation_id order by message_no) as previous_side
+        local_isodow
     from facts.stg_messages
     where is_counted
-),
-
-numbered as (
-    select
-        *,
-        coalesce(previous_side <> side, true) as opens_turn,
-        cast(sum(case when previous_side = side then 0 else 1 end) over (
-            partition by partition, conversation_id
-            order by message_no rows between unbounded preceding and current row
-        ) as bigint) as turn_no
-    from message
 ),
 
 first_agent as (
@@ -34,7 +25,7 @@ first_agent as (
         conversation_id,
         turn_no,
         min(created_us) as human_replied_at_us
-    from numbered
+    from message
     where sender_type = 'agent'
     group by partition, conversation_id, turn_no
 ),
@@ -45,10 +36,11 @@ reply as (
         n.conversation_id,
         n.turn_no,
         n.created_us as replied_at_us,
+        n.business_us as replied_business_us,
         n.sender_id as replier_id,
         n.sender_type as replier_type,
         a.human_replied_at_us
-    from numbered as n
+    from message as n
     left join first_agent as a
         on n.partition = a.partition and n.conversation_id = a.conversation_id and n.turn_no = a.turn_no
     where n.opens_turn and n.side = 'staff'
@@ -59,12 +51,13 @@ wait as (
         partition,
         conversation_id,
         created_us as waiting_since_us,
+        business_us as waiting_since_business_us,
         local_date,
         local_hour,
         local_isodow,
         turn_no + 1 as reply_turn_no,
         row_number() over (partition by partition, conversation_id order by message_no) as turn_no
-    from numbered
+    from message
     where opens_turn and side = 'user'
 )
 
@@ -74,14 +67,20 @@ select
     w.turn_no,
     c.user_id,
     w.waiting_since_us,
+    w.waiting_since_business_us,
     w.local_date,
     w.local_hour,
     w.local_isodow,
     r.replied_at_us,
+    r.replied_business_us,
     r.replier_id,
     r.replier_type,
     case when r.replied_at_us >= w.waiting_since_us then (r.replied_at_us - w.waiting_since_us) / 1e6 end
         as reply_s,
+    case
+        when r.replied_at_us >= w.waiting_since_us
+            then (r.replied_business_us - w.waiting_since_business_us) / 1e6
+    end as reply_bh_s,
     r.human_replied_at_us,
     case
         when r.human_replied_at_us >= w.waiting_since_us

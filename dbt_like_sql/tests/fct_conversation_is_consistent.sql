@@ -36,6 +36,7 @@ with judged as (
             when outcome = 'contained' and not contained then 'outcome and contained disagree'
             when outcome in ('contained', 'agent_resolved') and status <> 'resolved'
                 then 'outcome and status disagree'
+            when llm_currency = 'several' and llm_cost is not null then 'currencies were added up'
             when translated_messages > needing_translation then 'more is translated than needed it'
         end as problem
     from facts.fct_conversation

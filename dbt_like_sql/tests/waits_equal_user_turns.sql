@@ -7,7 +7,13 @@ with wait_total as (
         max(turn_no) as last_turn_no,
         cast(sum(case when replied_at_us is not null and reply_s is null then 1 else 0 end) as bigint)
             as untimed,
-        cast(sum(case when reply_s < 0 or human_reply_s < reply_s then 1 else 0 end) as bigint) as negative,
+        cast(sum(
+            case
+                when reply_s < 0 or human_reply_s < reply_s then 1
+                when reply_bh_s < 0 or reply_bh_s > reply_s + 1e-6 then 1
+                else 0
+            end
+        ) as bigint) as negative,
         cast(sum(
             case when human_replied_at_us is not null and replied_at_us is null then 1 else 0 end
         ) as bigint) as contradictory

@@ -59,11 +59,12 @@ METRICS: Mapping[str, Metric] = _by_name(THEMES)
 
 
 def alike(name: str, limit: int = 5) -> list[str]:
-    """Names of metrics that are like this one: those that contain it, then those nearly spelt so."""
+    """Names of metrics like this one: of that title, those that contain it, then those nearly spelt so."""
     wanted = name.lower().replace("-", "_").replace(" ", "_")
-    found = [known for known in METRICS if wanted and wanted in known]
-    found += difflib.get_close_matches(wanted, METRICS, n=limit, cutoff=0.5)
     titles = {one.title.lower(): one.name for one in METRICS.values()}
+    found = [titles[name.lower()]] if name.lower() in titles else []
+    found += [known for known in METRICS if wanted and wanted in known]
+    found += difflib.get_close_matches(wanted, METRICS, n=limit, cutoff=0.5)
     found += [titles[t] for t in difflib.get_close_matches(name.lower(), titles, n=limit, cutoff=0.6)]
     return list(dict.fromkeys(found))[:limit]
 

@@ -1,8 +1,8 @@
 """Metrics of what users thought of it."""
 
-from cai_assets.schemas.metrics.declaring import NUMBER, Metric, statistic, total
+from cai_assets.schemas.metrics.declaring import NUMBER, Metric, conversations, ratio, statistic, total
 
-_TALKS = "facts.fct_conversation where is_counted"
+_TALKS = "facts.fct_conversation where is_counted and not is_empty"
 
 _POSITIVE = "case when csat_score >= 4 then 1 else 0 end"
 
@@ -12,14 +12,43 @@ METRICS = (
         "Surveys answered",
         "Conversations whose satisfaction survey was answered.",
         unit="conversations",
-        sql=f"select count(csat_score) from {_TALKS}",
+        sql="select sum(answered) from marts.csat",
+        facts=f"select count(csat_score) from {_TALKS}",
     ),
     total(
         "csat_positive",
         "Surveys positive",
         "Conversations whose satisfaction survey was answered with 4 or 5 points of 5.",
         unit="conversations",
-        sql=f"select sum({_POSITIVE}) from {_TALKS}",
+        sql="select sum(positive) from marts.csat",
+        facts=f"select sum({_POSITIVE}) from {_TALKS}",
+    ),
+    conversations(
+        "csat_negative",
+        "Surveys negative",
+        "Conversations whose satisfaction survey was answered with 1 or 2 points of 5.",
+        mart="csat",
+        column="negative",
+        facts=f"select count(*) from {_TALKS} and csat_score <= 2",
+    ),
+    total(
+        "csat_score_sum",
+        "Points",
+        "Sum of the points of the answered satisfaction surveys; over csat_answered, the mean of any rows.",
+        unit="points",
+        sql="select sum(score_sum) from marts.csat",
+        facts=f"select sum(csat_score) from {_TALKS}",
+        type=NUMBER,
+        nullable=True,
+    ),
+    ratio(
+        "csat_response_rate",
+        "Surveys answered, share",
+        "Share of the conversations whose satisfaction survey was answered.",
+        numerator="csat_answered",
+        denominator="conversations_started",
+        mart="csat",
+        columns=("answered", "conversations"),
     ),
     Metric(
         name="csat",
