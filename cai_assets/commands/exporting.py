@@ -1,4 +1,4 @@
-"""Exports from a lake to a folder of this machine. The command is `export.py`, the tables `engines.exports`'."""
+"""Exports from a lake to a folder of this machine. The command is `export.py`."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime

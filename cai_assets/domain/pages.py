@@ -132,7 +132,6 @@ def dashboard_page(
             vega=vega,
             script=script,
             policy=_policy(vega, script),
-            clocks=formats.CLOCKS,
             first_day=first_day,
             last_day=last_day,
             left_out=left_out,

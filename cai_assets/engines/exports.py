@@ -31,7 +31,10 @@ _TARGETS = ", ".join(
     f"sum(within_target_{n}) / nullif(sum(decided_{n}), 0) as within_target_{n}_pct" for n in (1, 2, 3)
 )
 # Clocks in the order in which a conversation meets them; those of resolutions are a sheet of their own.
-_CLOCK_NO = "list_position(['first', 'first_human', 'after_handoff', 'reply'], clock)"
+_CLOCK_NO = (
+    "list_position(['first', 'first_human', 'after_handoff', 'reply', 'first_business', 'first_human_business', "
+    "'after_handoff_business', 'reply_business'], clock)"
+)
 
 
 def _sums(*names: str) -> str:
@@ -178,7 +181,7 @@ SHEETS: Mapping[str, tuple[str, str]] = {
         "Agents",
         f"""
         with counts as (
-            select agent, {_sums("conversations", "agent_messages", "resolved")} from [cube_agents] group by
+            select agent, {_sums("agent_conversations", "agent_messages", "resolved")} from [cube_agents] group by
             all
         ), times as (
             select replier as agent, count(*) as response_n, quantile_cont(duration_s, 0.5) as reply_p50_s,
@@ -186,17 +189,17 @@ SHEETS: Mapping[str, tuple[str, str]] = {
             from [durations]
             where clock = 'reply' and replier <> 'nobody' and duration_s is not null group by all
         )
-        select agent, conversations, agent_messages, coalesce(response_n, 0) as response_n, reply_p50_s,
+        select agent, agent_conversations, agent_messages, coalesce(response_n, 0) as response_n, reply_p50_s,
         reply_p90_s,
             resolved
-        from counts left join times using (agent) order by conversations desc, agent
+        from counts left join times using (agent) order by agent_conversations desc, agent
         """,
     ),
     "users": (
         "Users who wrote, per day, and those who never had before",
         """
         select report_date, count(distinct user_no) as users_writing,
-            count(distinct case when first_seen = report_date then user_no end) as users_new
+            count(distinct case when first_seen = report_date then user_no end) as new_users
         from [cube_users] inner join [cube_members] using (user_no) group by all order by report_date
         """,
     ),

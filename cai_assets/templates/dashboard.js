@@ -5,6 +5,7 @@ const OUTCOMES = ["contained", "outcome_agent_resolved", "outcome_agent_open", "
   "outcome_abandoned", "outcome_unanswered", "outcome_empty"];
 const CLOCKS = { first: "First response", first_human: "First human response",
   after_handoff: "Human response after hand-off", reply: "Reply to a user turn" };
+for (const [name, title] of Object.entries({ ...CLOCKS })) CLOCKS[name + "_business"] = title + ", business hours";
 const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const LISTED_AT_ONCE = 25;
@@ -247,7 +248,7 @@ function showFigures() {
   $("figures").replaceChildren(
     figure("conversations", "conversations", all.conversations || 0, "n", number(all.outcome_empty || 0) + " of them empty", ["conversations"]),
     figure("messages", "messages", all.messages || 0, "n", number(all.user_messages || 0) + " by users", ["messages"]),
-    figure("users_writing", "users_writing", all.users_writing || 0, "n", number([...result.byPeriod.by.values()].reduce((sum, row) => sum + (row.users_new || 0), 0)) + " for the first time", ["messages", "user"]),
+    figure("users_writing", "users_writing", all.users_writing || 0, "n", number([...result.byPeriod.by.values()].reduce((sum, row) => sum + (row.new_users || 0), 0)) + " for the first time", ["messages", "user"]),
     figure("first_response_p50_s", "first_response_p50_s", first.values[0], "s", within(first), ["clock_first", "stopped"], first.exact),
     figure("reply_p50_s", "reply_p50_s", reply.values[0], "s", within(reply), ["clock_reply", "stopped"], reply.exact),
     figure("within_target_1_pct", "within_target_1_pct", ratio(clock("reply").within_target_1, clock("reply").decided_1), "%", "of the waits decided", ["clock_reply"], true, "Replies within " + duration(meta.targets[0])),
@@ -282,17 +283,20 @@ async function showVolume(rows) {
     colours: ["var(--c1)", "var(--c3)", "var(--c6)"], title: "messages" });
 }
 
+const clockDrill = name => "clock_" + name.replace("_business", "");
 async function showResponses(rows) {
-  const clocks = Object.keys(CLOCKS).map(name => ({ ...(result.byClock.by.get(name) || {}), key: name, name: CLOCKS[name], times: result.percentiles(name) }));
+  const clocks = Object.keys(CLOCKS).filter(name => !name.endsWith("_business") || result.byClock.by.has(name)).map(name => ({ ...(result.byClock.by.get(name) || {}), key: name, name: CLOCKS[name], times: result.percentiles(name) }));
   table("t-clocks", [{ head: "Clock", text: true, get: row => row.name },
-    counted("response_n", row => ["clock_" + row.key, "stopped"]), counted("response_n_open", row => ["clock_" + row.key, "open"]),
+    counted("response_n", row => [clockDrill(row.key), "stopped"]), counted("response_n_open", row => [clockDrill(row.key), "open"]),
     timed("response_p50_s", 0), timed("response_p90_s", 1), timed("response_p95_s", 2), timed("response_p99_s", 3), timed("response_max_s", 4),
     ...meta.targets.map((target, n) => ({ head: "within " + duration(target), tip: metric(`within_target_${n + 1}_pct`).definition, kind: "%",
       get: row => ratio(row["within_target_" + (n + 1)], row["decided_" + (n + 1)]) }))], clocks);
+  if ($("clock").options.length === 0) for (const [name, title] of Object.entries(CLOCKS))
+    if (!name.endsWith("_business") || data.tables.clocks.values.clock.includes(name)) $("clock").append(element("option", { value: name }, title));
   $("clock").value = state.clock;
   table("t-responses", [ofPeriod(),
-    counted("clock_response_n", inPeriod("clock_" + state.clock, "stopped"), { head: metric("response_n").heading, tip: metric("response_n").definition }),
-    counted("clock_response_n_open", inPeriod("clock_" + state.clock, "open"), { head: metric("response_n_open").heading, tip: metric("response_n_open").definition }),
+    counted("clock_response_n", inPeriod(clockDrill(state.clock), "stopped"), { head: metric("response_n").heading, tip: metric("response_n").definition }),
+    counted("clock_response_n_open", inPeriod(clockDrill(state.clock), "open"), { head: metric("response_n_open").heading, tip: metric("response_n_open").definition }),
     timed("response_p50_s", 0), timed("response_p90_s", 1), timed("response_p95_s", 2), timed("response_p99_s", 3)], rows);
   const values = rows.flatMap(row => [["median", 0], ["90th percentile", 1]].map(([series, place]) =>
     ({ period: row.n, place, series, value: row.times.values[place] ?? null })));
@@ -344,19 +348,19 @@ function showCategories() {
 function showAgents() {
   const rows = [...result.byAgent.by].map(([key, row]) => ({ ...row, key, name: key, answered: result.answered(key),
     times: result.percentiles("reply", "agent", key, "agent\u0000" + key) }))
-    .sort((a, b) => b.conversations - a.conversations || (a.key < b.key ? -1 : 1));
-  table("t-agents", [{ head: "Agent", text: true, get: row => row.name }, counted("conversations", row => ["agent", row.key]),
+    .sort((a, b) => b.agent_conversations - a.agent_conversations || (a.key < b.key ? -1 : 1));
+  table("t-agents", [{ head: "Agent", text: true, get: row => row.name }, counted("agent_conversations", row => ["agent", row.key]),
     counted("agent_messages", row => ["agent", row.key], { head: metric("messages").heading }), { head: "Waits answered", tip: metric("response_n").definition, get: row => row.answered },
     timed("reply_p50_s", 0), timed("reply_p90_s", 1), counted("resolved", row => ["resolved", row.key], { tip: "Conversations whose last resolve an event ascribes to the agent." })],
-  rows, { bar: row => row.conversations });
+  rows, { bar: row => row.agent_conversations });
 }
 
 async function showUsers(rows) {
-  for (const row of rows) row.users_returning = (row.users_writing || 0) - (row.users_new || 0);
+  for (const row of rows) row.returning_users = (row.users_writing || 0) - (row.new_users || 0);
   table("t-users", [ofPeriod(), counted("users_writing", inPeriod("messages", "user")),
-    counted("users_new", null, { head: "New", tip: "Users whose first message of all lies in the period." }),
-    counted("users_returning", null, { head: "Returning", tip: "Users who wrote and had written before the period." })], rows);
-  await chart("c-users", series(rows, ["users_new", "users_returning"], name => name === "users_new" ? "new" : "returning"),
+    counted("new_users"),
+    counted("returning_users")], rows);
+  await chart("c-users", series(rows, ["new_users", "returning_users"], name => name === "new_users" ? "new" : "returning"),
     { domain: ["new", "returning"], colours: ["var(--c2)", "var(--c1)"], title: "users" });
   const segments = data.members.segments.filter(name => result.bySegment[name]).map(name => ({ key: name, name: label(name), value: result.bySegment[name] }));
   table("t-segments", [{ head: "Segment", text: true, get: row => row.name },

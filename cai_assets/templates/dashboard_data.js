@@ -216,7 +216,7 @@ function summed(data, state) {
     }
   });
   each("agents", (row, end, day, place, { columns, values }) => {
-    for (let i = row; i < end; i++) for (const name of ["conversations", "agent_messages", "resolved"])
+    for (let i = row; i < end; i++) for (const name of ["agent_conversations", "agent_messages", "resolved"])
       out.byAgent.add(values.agent[columns.agent[i]], name, columns[name][i]);
   });
   each("costs", (row, end, day, place, { columns, values }) => {
@@ -274,7 +274,7 @@ function summed(data, state) {
         stamp[user] = period;
         out.byPeriod.add(period, "users_writing", 1);
         const begun = data.members.first_seen[user] - 1;
-        if (begun >= from && begun <= to && spans.of[begun] === period) out.byPeriod.add(period, "users_new", 1);
+        if (begun >= from && begun <= to && spans.of[begun] === period) out.byPeriod.add(period, "new_users", 1);
       }
       if (monthly[user] !== month) {
         monthly[user] = month;

@@ -1,63 +1,22 @@
 -- Response clocks per local day on which they started, channel, language, category and clock: how many
 -- stopped, how many run, and how many of those decided kept each target at $as_of_us, as in marts.response.
+-- Clocks of business time end in `_business`; targets are of the calendar's time alone.
 with reading as (
     select
-        first_user_date as report_date,
-        channel,
-        language,
-        coalesce(category, 'not categorised') as category,
-        'first' as clock,
-        first_user_at_us as since_us,
-        first_any_at_us as stopped_us
-    from facts.fct_conversation
-    where is_counted and first_user_at_us is not null
-    union all
-    select
-        first_user_date as report_date,
-        channel,
-        language,
-        coalesce(category, 'not categorised') as category,
-        'first_human' as clock,
-        first_user_at_us as since_us,
-        first_human_at_us as stopped_us
-    from facts.fct_conversation
-    where
-        is_counted
-        and first_user_at_us is not null
-        -- one that a bot answered and no agent took does not wait for a person
-        and (first_human_at_us is not null or first_any_at_us is null)
-    union all
-    select
-        handoff_date as report_date,
-        channel,
-        language,
-        coalesce(category, 'not categorised') as category,
-        'after_handoff' as clock,
-        handoff_at_us as since_us,
-        first_human_at_us as stopped_us
-    from facts.fct_conversation
-    where is_counted and handoff_at_us is not null
-    union all
-    select
-        w.local_date as report_date,
-        w.channel,
-        w.language,
+        r.report_date,
+        r.channel,
+        r.language,
         coalesce(f.category, 'not categorised') as category,
-        'reply' as clock,
-        w.waiting_since_us as since_us,
-        w.replied_at_us as stopped_us
-    from facts.fct_wait as w
+        r.clock,
+        r.stopped_us,
+        r.stopped_us - r.since_us as elapsed_us,
+        $as_of_us - r.since_us as age_us,
+        r.since_business_us,
+        r.stopped_business_us
+    from facts.fct_response as r
     inner join facts.fct_conversation as f
-        on w.partition = f.partition and w.conversation_id = f.conversation_id
-    where w.traffic_class = 'live'
-),
-
-timed as (
-    select
-        *,
-        stopped_us - since_us as elapsed_us,
-        $as_of_us - since_us as age_us
-    from reading
+        on r.partition = f.partition and r.conversation_id = f.conversation_id
+    where r.traffic_class = 'live'
 )
 
 select
@@ -77,5 +36,23 @@ select
     cast(sum(case when elapsed_us <= $target_3_us then 1 else 0 end) as bigint) as within_target_3,
     cast(sum(case when stopped_us is not null or age_us > $target_3_us then 1 else 0 end) as bigint)
         as decided_3
-from timed
+from reading
 group by report_date, channel, language, category, clock
+union all
+select
+    report_date,
+    channel,
+    language,
+    category,
+    clock || '_business' as clock,
+    count(stopped_business_us) as response_n,
+    count(*) - count(stopped_business_us) as response_n_open,
+    0 as within_target_1,
+    0 as decided_1,
+    0 as within_target_2,
+    0 as decided_2,
+    0 as within_target_3,
+    0 as decided_3
+from reading
+where since_business_us is not null
+group by report_date, channel, language, category, clock || '_business'
