@@ -7,9 +7,10 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test test-nocodb lint format docs soak requirements requirements-check clean
+.PHONY: help demo up test test-nocodb gpu-coverage lint format docs soak requirements requirements-check clean
 
 VENV := .venv
+GPU_VENV := .venv-gpu
 BIN := $(VENV)/bin
 PORT ?= 3000
 DATA ?=
@@ -42,12 +43,16 @@ soak: $(VENV)/.dev  ## Run the long trials
 test-nocodb: $(VENV)/.dev  ## Run the trials on a real NocoDB (needs npm, PostgreSQL and ../shared; 1.4 GB the first time)
 	$(BIN)/pytest -m nocodb $(ARGS)
 
+gpu-coverage: $(GPU_VENV)/.made  ## Ask cudf-polars, without a GPU, what it would refuse of the models (480 MB the first time)
+	$(GPU_VENV)/bin/python -m cai_assets.engines.gpu_coverage
+
 lint: $(VENV)/.dev requirements-check  ## Check style, types, import rules, SQL and requirements.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint dbt_like_sql cai_assets/resources
+	$(BIN)/python -m cai_assets.engines.lint
 
 format: $(VENV)/.dev  ## Format Python and SQL
 	$(BIN)/ruff check --fix-only --quiet .
@@ -57,8 +62,9 @@ format: $(VENV)/.dev  ## Format Python and SQL
 docs: $(VENV)/.dev  ## Write docs/metrics.md and docs/data_dictionary.md from the declarations
 	$(BIN)/python docs/write.py
 
-# Without index addresses and hashes: which index a machine uses is that machine's business.
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+# Without index addresses and hashes: which index a machine uses is that machine's business. With what production
+# adds, as the image takes its versions from here.
+COMPILE = $(BIN)/uv pip compile pyproject.toml --extra postgres --extra kubernetes --quiet --universal --python-version 3.11 \
 	--no-emit-index-url --custom-compile-command "make requirements"
 
 requirements: $(VENV)/.dev  ## Write requirements.txt from pyproject.toml, keeping versions that still fit
@@ -128,6 +134,14 @@ DEV_IS_CURRENT = $(shell test $(VENV)/.dev -nt pyproject.toml && test $(VENV)/.d
 
 $(VENV)/.embedded: $(VENV)/.made pyproject.toml setup.cfg
 	$(if $(DEV_IS_CURRENT),,$(call install,embedded))
+	@touch $@
+
+# cudf-polars wants an older Polars than the rest: an environment of its own, which sees the other one behind it.
+$(GPU_VENV)/.made: $(VENV)/.dev cai_assets_tests/gpu_coverage.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(GPU_VENV)
+	$(BIN)/uv pip install --quiet --no-deps --python $(GPU_VENV)/bin/python -r cai_assets_tests/gpu_coverage.txt
+	@site="import sysconfig; print(sysconfig.get_path('purelib'))"; \
+	  $(BIN)/python -c "$$site" > "$$($(GPU_VENV)/bin/python -c "$$site")/behind.pth"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml setup.cfg

@@ -172,7 +172,13 @@ def sweep_and_mark(
         What was found, and the days newly marked.
     """
     dirty_days = DirtyDays(mongo)
-    swept = sweep(source, mongo, settings.timezone, contents=contents)
+    swept = sweep(
+        source,
+        mongo,
+        settings.timezone,
+        contents=contents,
+        erased=mongo.erased(settings.pseudonym_key),
+    )
     marked = dirty_days.mark(_kept_days(swept.found), now=utc_now())
     dirty_days.swept(swept.without_day, now=utc_now())
     return swept, marked
@@ -196,7 +202,14 @@ def nocodb_changes(
     if context.cursor is None:
         cursor, looked = first_cursor(source), Looked()
     else:
-        cursor, looked = poll(source, mongo, _cursor(context.cursor), settings.timezone, until=until)
+        cursor, looked = poll(
+            source,
+            mongo,
+            _cursor(context.cursor),
+            settings.timezone,
+            until=until,
+            erased=mongo.erased(settings.pseudonym_key),
+        )
     now = utc_now()
     # Marks first: were the tick to end here, the next one would look at the same rows again.
     marked = dirty_days.mark(_kept_days(looked.found), now=now)

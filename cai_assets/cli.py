@@ -18,6 +18,7 @@ COMMANDS = (
     "metrics",
     "history",
     "compact",
+    "erase",
     "doctor",
 )
 

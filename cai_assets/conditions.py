@@ -33,11 +33,18 @@ _broken = dg.AutomationCondition.any_deps_match(
     & ~dg.AutomationCondition.will_be_requested()
 ).with_label("a blocking check of an input failed")
 
+# A table that is made, but not yet checked by the run that made it: also of a run that makes more facts, some
+# of which are not yet known to have changed, so that this saves making marts twice.
+_unchecked = dg.AutomationCondition.any_deps_match(
+    dg.AutomationCondition.any_checks_match(dg.AutomationCondition.in_progress(), blocking_only=True)
+).with_label("a blocking check of an input is under way")
+
 FOLLOWS = (
     _changed
     & ~_lacking
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
+    & ~_unchecked
     & ~_broken
 ).with_label("follows its inputs")
 """`AutomationCondition.eager()` for tables over all days: once, when what they are made of has changed and no

@@ -14,10 +14,13 @@ from cai_assets.checks.arrival import newest_day
 from cai_assets.checks.conservation import build_conservation_checks
 from cai_assets.checks.quality import build_quality_checks
 from cai_assets.checks.sql import build_sql_checks
+from cai_assets.engines.choice import Engines, check_models
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.models import load_models
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.launcher import note_process
 from cai_assets.maintenance import UPKEEP_SCHEDULE, lake_upkeep
 from cai_assets.resources.business_days import BusinessDays, keep_business_days
 from cai_assets.resources.mongo import MongoStore
@@ -31,6 +34,13 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
     They are built from the settings, not from Dagster's configuration, so that no secret appears in the UI.
     """
+
+    @dg.resource(description="The settings of the environment.")
+    def known_settings(context: dg.InitResourceContext) -> Settings:
+        # Every run asks for them first, so here it is noted which process carries it out.
+        if context.run is not None and context.instance is not None:
+            note_process(context.instance, context.run.run_id)
+        return settings
 
     @dg.resource(description="Where conversations come from: NocoDB or files.")
     def source(_: dg.InitResourceContext) -> Iterator[Source]:
@@ -53,6 +63,13 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         with DuckDBEngine.from_settings(settings, prepare=prepare) as engine:
             yield engine
 
+    @dg.resource(
+        description="The engines of the SQL models: DuckDB, cuDF, Spark.", required_resource_keys={"parquet"}
+    )
+    def engines(context: dg.InitResourceContext) -> Iterator[Engines]:
+        with Engines(settings, context.resources.parquet.store) as opened:
+            yield opened
+
     @dg.resource(description="Workers for the days of a range: Dask, processes, threads or none.")
     def spread(_: dg.InitResourceContext) -> Iterator[Spread]:
         with Spread.from_settings(settings) as workers:
@@ -73,12 +90,11 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         return MongoIOManager(context.resources.mongo)
 
     return {
-        "settings": dg.ResourceDefinition.hardcoded_resource(
-            settings, description="The settings of the environment."
-        ),
+        "settings": known_settings,
         "source": source,
         "mongo": mongo,
         "duckdb": duckdb,
+        "engines": engines,
         "spread": spread,
         "parquet": parquet,
         "business_days": business_days,
@@ -95,8 +111,10 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
 
     Raises:
         SettingsError: if a variable is wrong; all of them are named.
+        PermanentError: the chosen engine cannot run a model, or is not installed.
     """
     settings = settings or load_settings()
+    check_models(load_models(), settings)
     replaced: Mapping[str, Any] = {**build_resources(settings), **resources}
     return dg.Definitions(
         assets=[
@@ -111,7 +129,7 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
             enrichment.categories,
             *lake.build_lake_assets(),
             analytics.business_day,
-            *analytics.build_analytics_assets(),
+            *analytics.build_analytics_assets(settings),
             *reports.REPORTS,
         ],
         asset_checks=[

@@ -1,6 +1,6 @@
 """Work on the lake that makes no data: the job `lake_upkeep` and its schedule. What it does is `upkeep`'s."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 
@@ -18,16 +18,24 @@ def tidy_the_lake(
     parquet: dg.ResourceParam[ParquetIOManager],
     settings: dg.ResourceParam[Settings],
 ) -> None:
-    """Merge files, shorten logs, remove what has not counted for LAKE_RETENTION_HOURS."""
-    removed = 0
+    """Merge files, shorten logs, remove what is too old: files that do not count, days of raw rows."""
+    removed = dropped = 0
     with told_apart():
-        for table, done in tidy_all(parquet.tables(), timedelta(hours=settings.lake_retention_hours)):
+        retention = timedelta(hours=settings.lake_retention_hours)
+        today = datetime.now(settings.timezone).date()
+        for table, done in tidy_all(
+            parquet.tables(), retention, raw_days=settings.raw_retention_days, today=today
+        ):
             removed += len(done.vacuumed)
+            dropped += len(done.dropped)
+            if done.dropped:
+                days = f"{done.dropped[0]} to {done.dropped[-1]}"
+                context.log.info(f"{table.title}: {len(done.dropped)} days dropped, {days}")
             context.log.info(
                 f"{table.title}: {done.merged.partitions} partitions merged, {len(done.vacuumed)} files "
                 f"removed; {done.files} files, {done.bytes / 2**20:,.1f} MiB"
             )
-    context.add_output_metadata({"removed": removed})
+    context.add_output_metadata({"removed": removed, "raw_days_dropped": dropped})
 
 
 @dg.job(description="Keep the lake's tables small and quick to open, as `cai compact` does.")

@@ -5,13 +5,16 @@ there are is `engines.spread`'s.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from cai_assets.domain.lake import to_lake
+from cai_assets.domain.redaction import Redactor, redactor_of
+from cai_assets.engines.base import Engine
 from cai_assets.engines.duckdb import SORT_MEMORY, DuckDBEngine
 from cai_assets.engines.duckdb_text import share
 from cai_assets.engines.models import Model, TablePath
@@ -52,6 +55,9 @@ class Work(Protocol):
     def of(self, days: Sequence[str]) -> "Work":
         """The same with no more than these days need, to be sent."""
 
+    def counts(self) -> Mapping[str, int]:
+        """What was counted while rows were made, for the metadata."""
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -68,6 +74,7 @@ class _Task:
 
     def __call__(self) -> Staged:
         staged = self.target.stage(self.days, self.work.rows(self.days), live=self.live)
+        staged = replace(staged, counts=self.work.counts())
         self.finished.append(staged)  # also where nobody waits for it any more, so that it can be taken back
         return staged
 
@@ -84,6 +91,7 @@ class ModelWork:
         memory_limit: of DuckDB.
         threads: of DuckDB.
         batch_rows: rows of an Arrow batch.
+        engine: another engine than DuckDB, or None.
     """
 
     model: Model
@@ -93,10 +101,11 @@ class ModelWork:
     memory_limit: str | None
     threads: int | None
     batch_rows: int
+    engine: Engine | None = None
 
     def rows(self, days: Sequence[str]) -> pa.RecordBatchReader:
-        """The model's rows of these days, computed as they are read."""
-        engine = DuckDBEngine(
+        """The model's rows of these days; DuckDB computes them as they are read."""
+        engine = self.engine or DuckDBEngine(
             memory_limit=self.memory_limit,
             threads=self.threads,
             prepare=self.target.store.duckdb_setup,
@@ -108,6 +117,10 @@ class ModelWork:
     def of(self, days: Sequence[str]) -> "ModelWork":
         """The same with the files of these days alone."""
         return replace(self, inputs={path: found.narrowed(days) for path, found in self.inputs.items()})
+
+    def counts(self) -> Mapping[str, int]:
+        """Nothing."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,7 @@ class DocumentsWork:
         memory_limit: of the sort.
         threads: of the sort.
         store: the connection; in another process one of its own is made.
+        redactor: masks texts, and counts what it masked.
     """
 
     name: str
@@ -129,6 +143,7 @@ class DocumentsWork:
     memory_limit: str | None
     threads: int | None
     store: MongoStore | None = None
+    redactor: Redactor = field(default_factory=Redactor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "store": None}
@@ -142,8 +157,12 @@ class DocumentsWork:
         return engine.sort(pa.RecordBatchReader.from_batches(table.arrow_schema, self._rows(days)), table)
 
     def of(self, _: Sequence[str]) -> "DocumentsWork":
-        """The same: it holds nothing of a day."""
-        return self
+        """The same, with a count of its own."""
+        return replace(self, redactor=redactor_of(self.settings))
+
+    def counts(self) -> Mapping[str, int]:
+        """Items masked, by kind."""
+        return dict(self.redactor.found)
 
     def _rows(self, days: Sequence[str]) -> Iterator[pa.RecordBatch]:
         own = None if self.store is not None else MongoStore.from_settings(self.settings)
@@ -151,7 +170,7 @@ class DocumentsWork:
         assert store is not None  # noqa: S101  one of the two is there
         with own or contextlib.nullcontext():
             for batch in store.read_batches(self.name, days, self.settings.chunk_size):
-                yield to_lake(self.target.table, batch, self.settings.pseudonym_key)
+                yield to_lake(self.target.table, batch, self.settings.pseudonym_key, self.redactor)
 
 
 def stage_model(
@@ -163,6 +182,7 @@ def stage_model(
     settings: Settings,
     days: Sequence[str],
     tell: Tell = lambda _: None,
+    engine: Engine | None = None,
 ) -> Staged:
     """Make the files of a model's table for some days, wherever there are workers; commit is the caller's.
 
@@ -175,10 +195,17 @@ def stage_model(
         settings: memory limit and batches.
         days: in rising order.
         tell: called as days come to their end.
+        engine: what runs the model; DuckDB if not given. DuckDB's days are divided among all workers. cuDF
+            and Polars use a whole machine by themselves: their days go to the machines of a cluster, or are
+            done at once. Spark divides them by itself.
 
     Raises:
         CaiError: what the model, the store or the cluster fails with; nothing is left behind then.
     """
+    if engine is not None and engine.name == "duckdb":
+        engine = None  # one with its share of memory and threads is made for each worker
+    if engine is not None and (engine.name == "spark" or spread.address is None):
+        spread = Spread()
     rows = {day: sum(found.rows.get(day, 0) for found in inputs.values()) for day in days}
     groups = spread.groups(days, rows)
     at_once = spread.at_once(len(groups))
@@ -190,6 +217,7 @@ def stage_model(
         memory_limit=share(settings.duckdb_memory_limit or "80%", at_once),
         threads=max(1, spread.cores // at_once),
         batch_rows=settings.chunk_size,
+        engine=engine,
     )
     return _stage(spread, work, groups, target, tell)
 
@@ -250,7 +278,11 @@ def _stage(
         with contextlib.suppress(CaiError):  # the first error matters; vacuum takes what is left
             target.discard(*finished, *here)
         raise
+    counts: Counter[str] = Counter()
+    for one in finished:
+        counts.update(one.counts)
     return Staged(
         parts={day: files for one in finished for day, files in one.parts.items()},
         sent=tuple(path for one in finished for path in one.sent),
+        counts=counts,
     )

@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     lake_retention_hours: int = Field(
         168, ge=1, description="Hours for which files stay after they were replaced."
     )
+    raw_retention_days: int | None = Field(
+        None, ge=1, description="Days for which raw rows stay, by their partition; unset: for ever."
+    )
 
     # -- threads and batches
     enable_multithreading: bool = Field(True, description="false: everything in one thread, for debugging.")
@@ -124,9 +127,29 @@ class Settings(BaseSettings):
     retry_delay: float = Field(1.0, ge=0, description="Seconds before the first retry; doubled each time.")
 
     # -- engine
-    engine: Literal["duckdb"] = "duckdb"
+    engine: Literal["duckdb", "cudf", "spark"] = Field("duckdb", description="What runs the SQL models.")
+    engine_per_table: dict[str, Literal["duckdb", "cudf", "spark"]] = Field(
+        default_factory=dict,
+        description='JSON: tables with their own engine, {"marts.user": "duckdb"}.',
+    )
     duckdb_memory_limit: str | None = Field(
         None, pattern=r"^\d+(\.\d+)?\s?([KMGT]i?B|%)$", description="As '4GB'."
+    )
+
+    spark_remote: str | None = Field(
+        None,
+        pattern=r"^sc://\S+$",
+        description="Spark Connect, as sc://host:15002; unset: a Spark of this process.",
+    )
+    enable_gpu: bool | None = Field(
+        None,
+        description="true: there must be a GPU; false: use none; unset: one if the driver shows one.",
+    )
+    gpu_memory_limit: str | None = Field(
+        None, pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$", description="Most memory of the GPU, as '16GB'."
+    )
+    cuda_visible_devices: str | None = Field(
+        None, pattern=r"^[\w,\- /]+$", description="Which GPUs, as CUDA takes it: '0' or a UUID."
     )
 
     dask_scheduler_address: str | None = Field(
@@ -152,12 +175,23 @@ class Settings(BaseSettings):
         (60, 300, 900), description="Seconds, comma-separated: shares of waits answered within each."
     )
     session_gap_minutes: int = Field(30, gt=0, description="A user's silence that ends a session.")
+    min_group_size: int = Field(
+        1, ge=1, description="Published figures of fewer people or things than this are withheld."
+    )
     partition_start_date: str = Field(
         "2020-01-01", pattern=r"^\d{4}-\d\d-\d\d$", description="First day; set it before the first run."
     )
 
     # -- privacy
     pseudonym_key: SecretStr | None = Field(None, description="Key of the hashes that stand for user ids.")
+    redact_text: Literal["off", "mask", "strict"] = Field(
+        "mask", description="What is taken out of texts before they leave MongoDB."
+    )
+    redact_phone_regions: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("US", "GB", "DE", "FR", "ES", "IT"),
+        description="Countries (ISO 3166) whose phone numbers are told without a country's code.",
+    )
+    redact_dify: bool = Field(True, description="Send Dify the masked texts; false: the original ones.")
 
     @field_validator("business_hours", mode="before")
     @classmethod
@@ -174,6 +208,21 @@ class Settings(BaseSettings):
     def _targets_rise(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(value) != 3 or list(value) != sorted(set(value)) or value[0] <= 0:
             raise ValueError("write three rising numbers of seconds, as 60,300,900")
+        return value
+
+    @field_validator("redact_phone_regions", mode="before")
+    @classmethod
+    def _split_regions(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip().upper() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("redact_phone_regions")
+    @classmethod
+    def _regions_are_countries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [one for one in value if not (len(one) == 2 and one.isascii() and one.isalpha())]
+        if wrong:
+            raise ValueError(f"{', '.join(map(repr, wrong))} is no country; write two letters, as US,DE")
         return value
 
     @field_validator("alert_webhook_url")

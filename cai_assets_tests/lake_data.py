@@ -163,10 +163,11 @@ class Warehouse:
         for path, model in load_models().items():
             if model.layer in layers:
                 inputs = {key: self.files[key] for key in model.inputs}
-                reader = self.engine.run(model, inputs, self._values(model.parameters), table=TABLES[path])
+                reader = self.engine.run(model, inputs, self.values(model.parameters), table=TABLES[path])
                 self.files[path] = [self._write(path, reader.read_all())]
 
-    def _values(self, wanted: Sequence[str]) -> dict[str, Any]:
+    def values(self, wanted: Sequence[str]) -> dict[str, Any]:
+        """A value for each of the parameters, as a run would have."""
         values = dict(self.parameters)
         if {"as_of_us", "as_of_business_us"} & set(wanted) and "as_of_us" not in values:
             fact = fact_tables.FCT_CONVERSATION.path

@@ -7,6 +7,8 @@ import dagster as dg
 import pyarrow as pa
 
 from cai_assets.assets.common import daily_asset, table_asset, telling
+from cai_assets.engines.base import Engine
+from cai_assets.engines.choice import Chosen, Engines, chosen
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import CLOCK_PARAMETERS, Model, column_lineage, load_models
 from cai_assets.engines.spread import Spread
@@ -23,6 +25,11 @@ from cai_assets.settings import Settings
 
 FACT = ("facts", "fct_conversation")
 AS_OF = "select coalesce(max(source_updated_us), 0) as as_of_us from facts.fct_conversation"
+
+GPU_POOL = "gpu"
+"""Steps that may use the GPU: as many at once as there are GPUs."""
+
+_KINDS = {"duckdb": "duckdb", "cudf": "polars", "spark": "spark"}
 
 business_day = dg.AssetSpec(
     list(BUSINESS_DAY.path),
@@ -75,7 +82,18 @@ def _lineage(model: Model) -> dict[str, Any]:
     return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps_by_column)}
 
 
-def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
+def _tell_engine(
+    context: dg.AssetExecutionContext, engine: Engine, choice: Chosen, spread: Spread | None = None
+) -> None:
+    """What ran the model, where and why, as metadata of the materialisation."""
+    about = engine.about()
+    if spread is not None and engine.name == "cudf" and spread.address:
+        about = {"engine": "cudf", "device": "chosen by each worker", "device_why": f"days go to {spread}"}
+    context.add_output_metadata({**about, "engine_why": choice.why})
+
+
+def _sql_asset(model: Model, table: Table, settings: Settings) -> dg.AssetsDefinition:
+    choice = chosen(model.key, settings)
     inputs = {_input_name(path): path for path in model.inputs if path != BUSINESS_DAY.path}
     reads_business_days = BUSINESS_DAY.path in model.inputs
     as_of_input = _input_name(FACT) if CLOCK_PARAMETERS & set(model.parameters) else None
@@ -110,8 +128,11 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
         spread: dg.ResourceParam[Spread],
         settings: dg.ResourceParam[Settings],
         business_days: dg.ResourceParam[BusinessDays],
+        engines: dg.ResourceParam[Engines],
         **loaded: Any,
     ) -> Staged:
+        engine, choice = engines.of(model.key)
+        _tell_engine(context, engine, choice, spread)
         return stage_model(
             spread,
             model,
@@ -121,6 +142,7 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
             settings,
             context.partition_keys,
             telling(context, spread),
+            engine,
         )
 
     def whole(
@@ -128,24 +150,29 @@ def _sql_asset(model: Model, table: Table) -> dg.AssetsDefinition:
         duckdb: dg.ResourceParam[DuckDBEngine],
         settings: dg.ResourceParam[Settings],
         business_days: dg.ResourceParam[BusinessDays],
+        engines: dg.ResourceParam[Engines],
         **loaded: Any,
     ) -> pa.RecordBatchReader:
+        engine, choice = engines.of(model.key)
+        _tell_engine(context, engine, choice)
         files = {path: found.files for path, found in loaded_by_path(loaded, business_days).items()}
         parameters = values(context, duckdb, settings, business_days, loaded)
-        return duckdb.run(model, files, parameters, table=table)
+        return engine.run(model, files, parameters, table=table)
 
     options: dict[str, Any] = {
-        "kinds": {"duckdb", "sql", "deltalake"},
+        "kinds": {_KINDS[choice.name], "sql", "deltalake"},
         "ins": ins,
         "deps": [business_day.key] if reads_business_days else [],
         "metadata": _lineage(model),
         "code_version": model.version,
     }
+    if choice.name == "cudf" and settings.enable_gpu is not False:
+        options["pool"] = GPU_POOL
     if table.partition_by == "partition":
         return daily_asset(table, **options)(daily)
     return table_asset(table, **options)(whole)
 
 
-def build_analytics_assets() -> list[dg.AssetsDefinition]:
-    """Every model of `dbt_like_sql`, wired to the tables its SQL names."""
-    return [_sql_asset(model, TABLES[path]) for path, model in load_models().items()]
+def build_analytics_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Every model of `dbt_like_sql`, wired to the tables its SQL names; kind and pool are its engine's."""
+    return [_sql_asset(model, TABLES[path], settings) for path, model in load_models().items()]

@@ -7,6 +7,7 @@ from cai_assets.domain.documents import DocumentBatch
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.storage import LakeFiles
 from cai_assets.schemas import documents
+from cai_assets.settings import Settings
 
 KINDS = {"mongodb"}
 
@@ -17,10 +18,18 @@ KINDS = {"mongodb"}
     io_manager_key="documents",
     ins={"rows": dg.AssetIn(["raw", "conversations"])},
 )
-def documents_conversations(context: dg.AssetExecutionContext, rows: LakeFiles) -> DocumentBatch:
+def documents_conversations(
+    context: dg.AssetExecutionContext,
+    rows: LakeFiles,
+    mongo: dg.ResourceParam[MongoStore],
+    settings: dg.ResourceParam[Settings],
+) -> DocumentBatch:
     """One document a conversation; rows that do not validate go to quarantine with the reason."""
     return DocumentBatch(
-        "conversations", tuple(context.partition_keys), rows=lambda day: rows.narrowed([day]).to_table()
+        "conversations",
+        tuple(context.partition_keys),
+        rows=lambda day: rows.narrowed([day]).to_table(),
+        erased=mongo.erased(settings.pseudonym_key),
     )
 
 
@@ -32,7 +41,10 @@ def documents_conversations(context: dg.AssetExecutionContext, rows: LakeFiles) 
     deps=[["documents", "conversations"]],
 )
 def documents_messages(
-    context: dg.AssetExecutionContext, rows: LakeFiles, mongo: dg.ResourceParam[MongoStore]
+    context: dg.AssetExecutionContext,
+    rows: LakeFiles,
+    mongo: dg.ResourceParam[MongoStore],
+    settings: dg.ResourceParam[Settings],
 ) -> DocumentBatch:
     """One document a message; those without a live conversation wait in quarantine until it appears."""
     return DocumentBatch(
@@ -40,4 +52,5 @@ def documents_messages(
         tuple(context.partition_keys),
         rows=lambda day: rows.narrowed([day]).to_table(),
         live_conversations=lambda day: mongo.live_ids("conversations", day),
+        erased=mongo.erased(settings.pseudonym_key),
     )

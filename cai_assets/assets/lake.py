@@ -1,4 +1,4 @@
-"""The lake layer: MongoDB to Arrow to Parquet, by partition. No value is computed here but pseudonyms."""
+"""The lake layer: MongoDB to Arrow to Parquet, by partition. Pseudonyms and masking are `domain.lake`'s."""
 
 from typing import Any
 
@@ -39,7 +39,10 @@ def _lake_asset(table: Table, *, made_by: list[str], after: list[list[str]]) -> 
     ) -> Staged:
         target = parquet.table(table.path)
         days = context.partition_keys
-        return stage_documents(spread, documents, target, settings, days, telling(context, spread))
+        staged = stage_documents(spread, documents, target, settings, days, telling(context, spread))
+        masked = {f"masked_{kind}": count for kind, count in sorted(staged.counts.items())}
+        context.add_output_metadata({"redact_text": settings.redact_text, **masked})
+        return staged
 
     return lake_table
 

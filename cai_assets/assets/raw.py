@@ -1,12 +1,13 @@
 """The raw layer: the source's rows of some days, verbatim. Typing and judging them is documents' work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import dagster as dg
 import pyarrow as pa
 
 from cai_assets.assets.common import daily_asset
+from cai_assets.domain.erasure import Erased
 from cai_assets.io_managers.mongo import first_run
 from cai_assets.metadata import OWNERS
 from cai_assets.partitions import day_bounds, day_of
@@ -35,26 +36,49 @@ nocodb_conversations, nocodb_messages = (
 )
 
 
+class _Kept:
+    """The rows of a stream without those of erased persons, both counted."""
+
+    def __init__(self, table: str, who: Erased | None) -> None:
+        self._table = table
+        self._who = who
+        self.read = self.erased = 0
+
+    def of(self, stream: Iterable[SourceRow]) -> Iterator[SourceRow]:
+        for row in stream:
+            self.read += 1
+            if self._who is not None and self._who.row(self._table, row.values):
+                self.erased += 1
+            else:
+                yield row
+
+
 def _all_days(context: dg.AssetExecutionContext, settings: Settings) -> tuple[datetime, datetime]:
     """First instant of the run's first day, and of the day after its last."""
     days = context.partition_keys
     return day_bounds(days[0], settings.timezone)[0], day_bounds(days[-1], settings.timezone)[1]
 
 
-def _all_read(stream: RowStream, read: int) -> dg.AssetCheckResult:
-    """Whether as many rows came as the source says it holds."""
+def _all_read(stream: RowStream, read: int, erased: int) -> dg.AssetCheckResult:
+    """Whether as many rows came as the source says it holds, rows of erased persons among them."""
     return dg.AssetCheckResult(
         check_name=ALL_READ,
         passed=stream.source_rows == read,
         description=(
             f"The source counts {stream.source_rows} rows and {read} were read."
+            + (f" {erased} of them are of erased persons and were not kept." if erased else "")
             + (
                 ""
                 if stream.source_rows == read
                 else " Materialise the day again; if it stays, run `cai doctor`."
             )
         ),
-        metadata={"source_rows": stream.source_rows, "rows_read": read, "requests": stream.requests},
+        metadata={
+            "source_rows": stream.source_rows,
+            "rows_read": read,
+            "erased": erased,
+            "requests": stream.requests,
+        },
     )
 
 
@@ -75,11 +99,12 @@ def raw_conversations(
     dirty_days = DirtyDays(mongo)
     marks = dirty_days.reading(context.partition_keys)
     stream = source.conversations(*_all_days(context, settings))
-    rows = ((day_of(row.started_at, settings.timezone), row) for row in stream)
+    kept = _Kept("conversations", mongo.erased(settings.pseudonym_key))
+    rows = ((day_of(row.started_at, settings.timezone), row) for row in kept.of(stream))
     with spooled(raw.CONVERSATIONS, rows, settings.chunk_size) as spool:
         yield dg.Output(spool.batches(), metadata={"requests": stream.requests, **stream.plan})
     dirty_days.read("conversations", marks, run_id=first_run(context.run))
-    yield _all_read(stream, spool.rows)
+    yield _all_read(stream, kept.read, kept.erased)
 
 
 @daily_asset(
@@ -102,12 +127,10 @@ def raw_messages(
     marks = dirty_days.reading(context.partition_keys)
     days = conversation_days(conversations.batches(["partition", "row"], settings.chunk_size))
     stream = source.messages(list(days))
-    read = 0
+    kept = _Kept("messages", mongo.erased(settings.pseudonym_key))
 
     def rows() -> Iterator[tuple[str, SourceRow]]:
-        nonlocal read
-        for row in stream:
-            read += 1
+        for row in kept.of(stream):
             for day in days[str(row.values["conversation_id"])]:
                 yield day, row
 
@@ -115,4 +138,4 @@ def raw_messages(
         metadata = {"conversations": len(days), "requests": stream.requests, **stream.plan}
         yield dg.Output(spool.batches(), metadata=metadata)
     dirty_days.read("messages", marks, run_id=first_run(context.run))
-    yield _all_read(stream, read)
+    yield _all_read(stream, kept.read, kept.erased)

@@ -13,6 +13,7 @@ import dagster as dg
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
 from cai_assets.assets.common import BY_MONTHS, report_asset
 from cai_assets.domain import charts, pages, sheets
+from cai_assets.domain.groups import group_of_mart, is_withheld, published
 from cai_assets.engines.cube import MOST_CONVERSATIONS, build_cube
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.exports import CONVERSATIONS, NAMES
@@ -38,7 +39,7 @@ WORKBOOK = "cai-export.xlsx"
 WORKBOOK_CONVERSATIONS = 100_000
 SETTLED_AFTER = timedelta(days=7)
 REPORTED_MARTS = (marts.VOLUME, marts.RESPONSE, marts.RESOLUTION, marts.CONTAINMENT, marts.LANGUAGE)
-DIMENSIONS = ("channel", "language", "clock")
+DIMENSIONS = ("channel", "language", "bot", "clock", "hours")
 
 DAILY_QUERIES = ("headline", "response_clocks", "hours", "conversations", "transcripts")
 
@@ -123,6 +124,7 @@ def analytics_reports(
         for table in REPORTED_MARTS:
             source = f"select * from {table.layer}.{table.name}"  # noqa: S608  names of declared tables
             rows = duckdb.query(source, {table.path: loaded[table.name].files}).to_pylist()
+            rows = group_of_mart(table.name, settings.min_group_size).published(rows)
             yield from report_documents(table, rows, zone=settings.report_timezone, as_of=as_of)
 
     stamps = {**_stamps(context), "input_watermark": as_of}
@@ -190,7 +192,15 @@ def daily_report(
             partial(parquet.files, partitions=[day]),
             model_parameters(settings),
         )
+        least = settings.min_group_size
+        tables, withheld = published(tables, least)
         headline = tables["headline"][0]
+        if is_withheld(headline, least):
+            page = pages.withheld_page(f"Conversations of {day}", least)
+            address = parquet.store.write_file(f"reports/daily_report/{day}.html", page.encode())
+            metadata = {"page": dg.MetadataValue.path(address), "withheld": True}
+            context.add_asset_metadata(metadata, partition_key=day)
+            continue
         transcripts: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in tables["transcripts"]:
             transcripts[row["conversation_id"]].append(row)
@@ -203,11 +213,18 @@ def daily_report(
             transcripts=transcripts,
             shown=LISTED_CONVERSATIONS,
             zone=settings.timezone,
+            least=least,
         )
         address = parquet.store.write_file(f"reports/daily_report/{day}.html", page.encode())
         picture = {"messages_by_hour": _picture(charts.hours(tables["hours"]))} if tables["hours"] else {}
         context.add_asset_metadata(
-            {"page": dg.MetadataValue.path(address), **picture, **_figures(headline)}, partition_key=day
+            {
+                "page": dg.MetadataValue.path(address),
+                "withheld_rows": withheld,
+                **picture,
+                **_figures(headline),
+            },
+            partition_key=day,
         )
     return dg.MaterializeResult()
 
@@ -224,11 +241,13 @@ def plain_parquet(
     """One folder a mart below reports/marts, replaced file by file."""
     loaded: Mapping[str, LakeFiles] = inputs
     spec = ParquetSpec.from_settings(settings)
-    copies = [copy_plainly(loaded[table.name], spec) for table in MARTS]
+    least = settings.min_group_size
+    copies = [copy_plainly(loaded[table.name], spec, group_of_mart(table.name, least)) for table in MARTS]
     return dg.MaterializeResult(
         metadata={
             "folder": dg.MetadataValue.path(parquet.store.location(*FOLDER)),
             "dagster/row_count": sum(copy.rows for copy in copies),
+            "withheld_rows": sum(copy.withheld for copy in copies),
             "written": sum(copy.written for copy in copies),
             "unchanged": sum(copy.unchanged for copy in copies),
             "removed": sum(copy.removed for copy in copies),
@@ -258,12 +277,19 @@ def dashboard(
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
     """Counts and histograms of all days as one page."""
+    least = settings.min_group_size
+    headline = run_queries(duckdb, ["headline"], parquet.files, {})["headline"][0]
+    if is_withheld(headline, least):
+        page = pages.withheld_page("Conversation analytics", least).encode()
+        address = parquet.store.write_file("reports/dashboard.html", page)
+        return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(address), "withheld": True})
     as_of = _as_of(duckdb, parquet.files(FACT))
-    cube = build_cube(duckdb, parquet.files, model_parameters(settings), as_of=as_of)
+    cube = build_cube(duckdb, parquet.files, model_parameters(settings), as_of=as_of, least=least)
     page = pages.dashboard_page(
         header=cube.header,
         cube=cube.blob,
-        carried=newest(duckdb, parquet.files, LISTED_CONVERSATIONS),
+        # A transcript is about one person.
+        carried=newest(duckdb, parquet.files, LISTED_CONVERSATIONS if least <= 1 else 0),
         first_day=cube.first_day,
         last_day=cube.last_day,
         left_out=cube.left_out,
@@ -275,14 +301,16 @@ def dashboard(
         zone=settings.report_timezone,
         targets=settings.response_targets,
         as_of=as_of,
+        withheld=cube.withheld,
+        least=least,
     ).encode()
     address = parquet.store.write_file("reports/dashboard.html", page)
-    headline = run_queries(duckdb, ["headline"], parquet.files, {})["headline"][0]
     return dg.MaterializeResult(
         metadata={
             "page": dg.MetadataValue.path(address),
             "bytes": len(page),
             "cells": sum(cube.counts.values()),
+            "withheld_conversations": cube.withheld,
             **_figures(headline),
         }
     )
@@ -320,6 +348,7 @@ def exports(
                     *(duckdb, parquet.files, model_parameters(settings), [name]),
                     as_of=as_of,
                     partitions=sorted(counts),
+                    least=settings.min_group_size,
                 )
             )
             path = folder / f"{name}.csv"

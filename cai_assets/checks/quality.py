@@ -95,9 +95,8 @@ def messages_have_their_conversation(
         return _warning(True, "Every message has its conversation.", numbers)
     parts = []
     if orphans:
-        parts.append(
-            f"{numbers['orphans']:,} messages wait for their conversation, most on {_worst(orphans)}"
-        )
+        count = numbers["orphans"]
+        parts.append(f"messages that wait for their conversation: {count:,}, most on {_worst(orphans)}")
     if homeless:
         parts.append(f"messages of conversations that the source does not have: {homeless:,}")
     mend = "Bring the conversations back at the source, or delete the messages there."

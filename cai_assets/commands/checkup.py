@@ -24,7 +24,7 @@ Choices = Sequence[Sequence[str]]
 
 PREFIXES = (
     *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),
-    *("PARTITION_", "ALERT_"),
+    *("PARTITION_", "ENGINE_", "ALERT_", "PSEUDONYM_", "REDACT_", "RAW_", "MIN_GROUP_"),
 )
 
 
@@ -266,6 +266,23 @@ def workers(settings: Settings) -> Iterator[Finding]:
     )
 
 
+def engine(settings: Settings) -> Iterator[Finding]:
+    """What runs the SQL models: whether it can run them, and on what."""
+    from cai_assets.engines.choice import check_models, chosen
+    from cai_assets.engines.gpu import find_device
+    from cai_assets.engines.models import load_models
+
+    models = load_models()
+    check_models(models, settings)
+    names = sorted({chosen(path, settings).name for path in models})
+    yield Finding("Engine", "ok", f"{', '.join(names)} for {len(models)} models")
+    if "cudf" in names:
+        device = find_device(settings.enable_gpu, settings.cuda_visible_devices)
+        yield Finding("  device", "ok", f"{device.name}: {device.why}")
+    if "spark" in names:
+        yield Finding("  Spark", "ok", settings.spark_remote or "inside the process that runs the step")
+
+
 def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
     """The key of the hashes that stand for users."""
     key = settings.pseudonym_key
@@ -297,6 +314,45 @@ def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
             if weak
             else "",
         )
+
+
+def privacy(settings: Settings) -> Iterator[Finding]:
+    """Masking, small groups, retention; tombstones that fit, and erasures that were stopped."""
+    from cai_assets.domain.redaction import known_regions
+    from cai_assets.resources.erasures import Erasures
+    from cai_assets.resources.mongo import MongoStore
+
+    strange = sorted(set(settings.redact_phone_regions) - known_regions())
+    dify = "masked" if settings.redact_dify and settings.redact_text != "off" else "original"
+    yield Finding(
+        "Texts",
+        "warn" if settings.redact_text == "off" or strange else "ok",
+        f"REDACT_TEXT={settings.redact_text}; Dify gets the {dify} texts"
+        + (f"; unknown countries in REDACT_PHONE_REGIONS: {', '.join(strange)}" if strange else ""),
+        "Addresses, numbers and keys stand in the lake and in reports; set REDACT_TEXT=mask."
+        if settings.redact_text == "off"
+        else "Write countries as ISO 3166 does, as US,DE."
+        if strange
+        else "",
+    )
+    keep = settings.raw_retention_days
+    yield Finding(
+        "Raw rows",
+        "ok",
+        "kept for ever" if keep is None else f"kept for {keep} days",
+        "They hold originals: set RAW_RETENTION_DAYS to let them go." if keep is None else "",
+    )
+    with MongoStore.from_settings(settings) as store:
+        records = Erasures(store)
+        erased = records.erased(settings.pseudonym_key)
+        stopped = [one for one in records.journals() if one["state"] == "running"]
+    count = len(erased.persons) if erased is not None else 0
+    yield Finding(
+        "Erasures",
+        "warn" if stopped else "ok",
+        f"{count:,} persons erased" + (f", {len(stopped)} erasures were not finished" if stopped else ""),
+        "Run `cai erase` for the same person again, unless it is running now." if stopped else "",
+    )
 
 
 def uses_sandbox_home(home: Home) -> bool:
@@ -348,8 +404,10 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         ("MongoDB", lambda: mongo(settings, embedded=embedded)),
         ("Dify", lambda: dify(settings, sandbox=sandbox and "dify_base_url" not in given)),
         ("Lake", lambda: store(settings)),
+        ("Engine", lambda: engine(settings)),
         ("Workers", lambda: workers(settings)),
         ("User ids", lambda: pseudonyms(settings, home)),
+        ("Privacy", lambda: privacy(settings)),
         ("Dagster", lambda: dagster(os.environ.get("DAGSTER_HOME"))),
     )
     for subject, look in looks:

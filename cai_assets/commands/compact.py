@@ -27,6 +27,7 @@ class Tidied:
         vacuumed: files that were removed.
         files: files that count now.
         bytes: their size.
+        dropped: days of raw rows that RAW_RETENTION_DAYS does not keep any more.
     """
 
     table: str
@@ -35,6 +36,7 @@ class Tidied:
     vacuumed: int
     files: int
     bytes: int
+    dropped: int = 0
 
 
 @click.command(
@@ -55,7 +57,8 @@ def compact(tables: tuple[str, ...], data: Path | None, as_json: bool) -> None:
     """Keep the lake's tables (all, or those named as facts/fct_wait) small and quick to open.
 
     Partitions that lie in more files than PARQUET_* ask for are merged, the log gets a checkpoint, and files
-    that were replaced, or never committed, more than LAKE_RETENTION_HOURS ago are removed. Needs no server.
+    that were replaced, or never committed, more than LAKE_RETENTION_HOURS ago are removed. Days of raw rows
+    older than RAW_RETENTION_DAYS are dropped. Needs no server.
     """
     with kept_things(data) as (_, settings):
         done = tidy(settings, tables)
@@ -73,12 +76,17 @@ def tidy(settings: "Settings", names: tuple[str, ...] = ()) -> Iterator[Tidied]:
         click.UsageError: there is no such table.
         PermanentError, TransientError: the store refuses or is away.
     """
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from cai_assets.commands.lake_tables import lake_tables
     from cai_assets.resources.upkeep import tidy_all
 
-    for table, done in tidy_all(lake_tables(settings, names), timedelta(hours=settings.lake_retention_hours)):
+    for table, done in tidy_all(
+        lake_tables(settings, names),
+        timedelta(hours=settings.lake_retention_hours),
+        raw_days=settings.raw_retention_days,
+        today=datetime.now(settings.timezone).date(),
+    ):
         yield Tidied(
             table="/".join(table.table.path),
             merged_from=done.merged.files_before,
@@ -86,6 +94,7 @@ def tidy(settings: "Settings", names: tuple[str, ...] = ()) -> Iterator[Tidied]:
             vacuumed=len(done.vacuumed),
             files=done.files,
             bytes=done.bytes,
+            dropped=len(done.dropped),
         )
 
 
@@ -96,9 +105,10 @@ def _print(done: Iterator[Tidied], settings: "Settings", out: "Console") -> None
     grid.add_column("table", no_wrap=True)
     for heading in ("merged", "removed", "files", "MiB"):
         grid.add_column(heading, justify="right", no_wrap=True)
-    removed = 0
+    removed = dropped = 0
     for one in done:
         removed += one.vacuumed
+        dropped += one.dropped
         merged = f"{one.merged_from:,} → {one.merged_to:,}" if one.merged_from else ""
         gone = f"{one.vacuumed:,}" if one.vacuumed else ""
         grid.add_row(one.table, merged, gone, f"{one.files:,}", f"{one.bytes / 2**20:,.1f}")
@@ -107,3 +117,5 @@ def _print(done: Iterator[Tidied], settings: "Settings", out: "Console") -> None
         f"{removed:,} files removed that had not counted for {settings.lake_retention_hours} hours "
         "(LAKE_RETENTION_HOURS)."
     )
+    if dropped:
+        out.print(f"{dropped:,} days of raw rows dropped (RAW_RETENTION_DAYS={settings.raw_retention_days}).")

@@ -51,6 +51,7 @@ def export_files(
             partitions=sorted(parquet.row_counts(FACT)),
             first_day=first_day,
             last_day=last_day,
+            least=settings.min_group_size,
         )
         single = target.suffix == f".{kind}"
         if kind != "xlsx" and single and len(names) > 1:

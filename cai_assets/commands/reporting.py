@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table as Grid
 from sqlglot import exp
 
+from cai_assets.domain.groups import is_withheld, published
 from cai_assets.domain.pages import duration, number, share
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import load_queries
+from cai_assets.failures import PermanentError
 from cai_assets.partitions import days_between
 from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.storage import LakeTable
@@ -91,7 +93,11 @@ def report_rows(settings: Settings, first: str | None, last: str | None) -> dict
             parameters = {"first_day": first, "last_day": last} if sql != query.sql else {}
             inputs = {path: files(path) for path in query.inputs}
             rows[name] = engine.query(sql, inputs, parameters).to_pylist()
-    return rows
+    if is_withheld(rows["headline"][0], settings.min_group_size):
+        raise PermanentError(
+            f"withheld: these days are of fewer than {settings.min_group_size} users (MIN_GROUP_SIZE)"
+        )
+    return published(rows, settings.min_group_size)[0]
 
 
 def within_days(sql: str) -> str:

@@ -38,6 +38,9 @@ from cai_assets.partitions import (
 from cai_assets.resources.source import open_source
 from cai_assets.settings import Settings
 
+# Whoever called the command sees it end, and calls it again; the daemon does not.
+OWN = {"dagster/max_retries": "0"}
+
 PARTITION_ROWS, TABLE_ROWS = "dagster/partition_row_count", "dagster/row_count"
 
 
@@ -152,7 +155,7 @@ def materialize_range(
             run_id=outcome.run_id,
             asset_selection=list(assets),
             raise_on_error=False,
-            tags={RANGE_START: first, RANGE_END: last, "cai/command": command, **(tags or {})},
+            tags={RANGE_START: first, RANGE_END: last, **OWN, "cai/command": command, **(tags or {})},
             run_config={"loggers": {"console": {"config": {"log_level": "INFO" if verbose else "CRITICAL"}}}},
         )
     outcome.success = result.success

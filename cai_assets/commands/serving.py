@@ -163,7 +163,7 @@ class Reports:
             data = gzip.compress(self.page(file, compressed=False), 5, mtime=0)
         else:
             data = b"".join(self.chunks(file, 0, file.size))
-            if file.path == "dashboard.html":
+            if file.path == "dashboard.html" and self.settings.min_group_size <= 1:
                 data = data.replace(ALONE, SERVED, 1)
         with self._lock:
             self._pages[key] = data
@@ -324,6 +324,12 @@ def build_app(settings: Settings, *, hosts: list[str] | None = None) -> Starlett
 
     def conversations(request: Request) -> Response:
         query = request.query_params
+        if settings.min_group_size > 1:
+            return _error(
+                403,
+                "Single conversations are withheld",
+                f"Groups of at least {settings.min_group_size} are asked for (MIN_GROUP_SIZE).",
+            )
         try:
             view = view_of(query, query.getlist)
             page = max(1, int(query.get("page", "1")))

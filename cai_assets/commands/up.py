@@ -1,6 +1,8 @@
 """`cai up`: the Dagster UI over the stack, until Ctrl-C."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"  # the open-source UI has no login
 START_SECONDS = 180.0  # 20 to 26 s were measured on two busy cores
 LOG_TAIL_LINES = 20
+LOOK_SECONDS = 30.0
+
+# While the code location is away, as when it is started anew, a backfill waits for it instead of failing.
+PATIENT = {"DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1"}
+
+RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "cai_assets.definitions") {
+    __typename } }"""
 
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
     __typename ... on PythonError { message } } } } } }"""
@@ -119,7 +128,7 @@ def _serve(stack: "EmbeddedStack", port: int, out: "Console") -> None:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env={"DAGSTER_UI_URL": address, **os.environ},  # for links in alerts
+            env={"DAGSTER_UI_URL": address, **PATIENT, **os.environ},
         )
     stack.adopt("Dagster", process.pid)
     with out.status("Starting the Dagster UI; the first time takes up to half a minute …"):
@@ -130,9 +139,33 @@ def _serve(stack: "EmbeddedStack", port: int, out: "Console") -> None:
     out.print()
     out.print(f"  Dagster UI   [bold cyan]{address}[/bold cyan]")
     out.print(f"  Log          {shown_path(log)}")
+    out.print("  Automation   marts and reports follow the facts; to follow the source as well, switch the")
+    out.print("               sensor nocodb_changes on there (docs/operations.md tells of all of them)")
     out.print("  Ctrl-C stops everything.")
-    code = process.wait()
+    code = _watch(process, address, out)
+    # Its runs outlive it, and would go on without the servers that end with this command. Killed, they are
+    # found by the next `cai up`, and started again.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     raise StackError(f"Dagster ended by itself with code {code}; the end of its log:\n{_tail(log)}")
+
+
+def _watch(process: "subprocess.Popen[bytes]", address: str, out: "Console") -> int:
+    """Wait for the end of Dagster, and start its code server anew where that died; the exit code.
+
+    `dagster dev` ends when its daemon or webserver does. Of a code server that is gone it only shows an
+    error, until somebody presses Reload.
+    """
+    import requests
+
+    while True:
+        try:
+            return process.wait(timeout=LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(requests.RequestException, KeyError):  # busy, or about to end
+                if any("DagsterUserCodeUnreachableError" in error for error in _load_errors(address)):
+                    requests.post(f"{address}/graphql", json={"query": RELOAD}, timeout=60)
+                    out.print("[yellow]The code server was gone; it was started again.[/yellow]")
 
 
 def _wait_for_ui(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

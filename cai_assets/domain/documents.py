@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cai_assets.domain.erasure import Erased
 from cai_assets.domain.parsing import Parser, microseconds, parse_id, parser_of
 from cai_assets.failures import PermanentError
 from cai_assets.schemas.documents import SCHEMA_VERSION, SOURCE_COLLECTIONS, Collection
@@ -78,11 +79,21 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class PartitionDocuments:
-    """All rows of one partition, judged: `len(versions) + len(rejects)` is the number of raw rows."""
+    """All rows of one partition, judged: `len(versions) + len(rejects) + erased` is the number of raw rows.
+
+    Attributes:
+        partition: the day.
+        versions: rows that may become documents.
+        rejects: rows that became none.
+        erased: rows of persons who were erased: they become nothing, and are counted.
+        erased_conversations: marks of the conversations among them.
+    """
 
     partition: str
     versions: list[Version]
     rejects: list[Reject]
+    erased: int = 0
+    erased_conversations: frozenset[str] = frozenset()
 
 
 RowsOf: TypeAlias = Callable[[str], pa.Table]
@@ -99,12 +110,14 @@ class DocumentBatch:
         rows: gives the raw rows (`schemas.raw`) of one of these days.
         live_conversations: for messages, gives the ids of the conversations that live on a day; None leaves
             orphans unjudged.
+        erased: whose rows must not become documents; None where nobody was erased.
     """
 
     table: SourceTableName
     partitions: tuple[str, ...]
     rows: RowsOf = field(repr=False)
     live_conversations: LiveOn | None = field(default=None, repr=False)
+    erased: Erased | None = field(default=None, repr=False)
 
     def parts(self) -> Iterator[PartitionDocuments]:
         """Each partition in turn, read and typed when it is asked for: nothing of another is in memory.
@@ -114,7 +127,7 @@ class DocumentBatch:
         """
         for partition in self.partitions:
             live = None if self.live_conversations is None else self.live_conversations(partition)
-            yield _judge(self.table, partition, self.rows(partition), live)
+            yield _judge(self.table, partition, self.rows(partition), live, self.erased)
 
 
 def documents_from_raw(
@@ -123,6 +136,7 @@ def documents_from_raw(
     *,
     partitions: Sequence[str],
     live_conversations: Mapping[str, str] | None = None,
+    erased: Erased | None = None,
 ) -> DocumentBatch:
     """Raw rows that are in memory already as what replaces the documents of their partitions.
 
@@ -132,6 +146,7 @@ def documents_from_raw(
         partitions: days to replace; a day without rows loses its documents.
         live_conversations: for messages: conversation_id → day it lives on. A message whose conversation does
             not live on the message's own partition is rejected as an orphan, and comes back with it.
+        erased: whose rows must not become documents.
 
     Returns:
         A batch for `MongoStore.replace_partitions`; rows are typed when it is read.
@@ -150,7 +165,7 @@ def documents_from_raw(
             by_day[day].add(conversation_id)
         live = by_day.__getitem__
     return DocumentBatch(
-        table, tuple(dict.fromkeys(partitions)), lambda day: rows.filter(pc.equal(days, day)), live
+        table, tuple(dict.fromkeys(partitions)), lambda day: rows.filter(pc.equal(days, day)), live, erased
     )
 
 
@@ -267,7 +282,11 @@ def _shape(table: str) -> _Shape:
 
 
 def _judge(
-    table: SourceTableName, partition: str, rows: pa.Table, live_conversations: Container[str] | None
+    table: SourceTableName,
+    partition: str,
+    rows: pa.Table,
+    live_conversations: Container[str] | None,
+    erased: Erased | None,
 ) -> PartitionDocuments:
     others = set(pc.unique(rows.column("partition")).to_pylist()) - {partition}
     if others:
@@ -282,7 +301,14 @@ def _judge(
     written = pc.coalesce(rows.column("updated_at"), rows.column("created_at")).cast(pa.int64()).to_pylist()
     versions: list[Version] = []
     rejects: list[Reject] = []
+    dropped = 0
+    dropped_conversations: set[str] = set()
     for source_id, written_us, row in zip(ids, written, rows.column("row").to_pylist(), strict=True):
+        if erased is not None and erased.json_row(table, row):
+            dropped += 1
+            if table == "conversations":
+                dropped_conversations |= erased.marks_of(row)
+            continue
         fields: dict[str, Any] | None = None
         try:
             key, fields, digest = parse_row(table, row)
@@ -296,7 +322,7 @@ def _judge(
         updated_us = source_updated_us(table, written_us, fields)
         assert updated_us is not None  # noqa: S101  a valid row has a start
         versions.append(Version(key, partition, source_id, updated_us, digest, fields, row))
-    return PartitionDocuments(partition, versions, rejects)
+    return PartitionDocuments(partition, versions, rejects, dropped, frozenset(dropped_conversations))
 
 
 def _check_adopted(conversation_id: str, partition: str, live_conversations: Container[str]) -> None:

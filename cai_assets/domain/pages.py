@@ -94,6 +94,8 @@ def dashboard_page(
     zone: str,
     targets: Sequence[int],
     as_of: datetime | None,
+    withheld: int = 0,
+    least: int = 1,
 ) -> str:
     """The dashboard over all days: a page that computes its numbers in the browser, from what it carries.
 
@@ -110,6 +112,8 @@ def dashboard_page(
         zone: IANA name of the days' zone.
         targets: RESPONSE_TARGETS, seconds.
         as_of: latest change of the source, UTC.
+        withheld: rows that are left out, as they are about too few.
+        least: MIN_GROUP_SIZE.
     """
     meta = {
         "zone": zone,
@@ -139,6 +143,8 @@ def dashboard_page(
             days=list(days),
             zone=zone,
             as_of=as_of,
+            withheld=withheld,
+            least=least,
         )
     )
 
@@ -201,6 +207,7 @@ def daily_page(
     transcripts: Mapping[str, Rows],
     shown: int,
     zone: ZoneInfo,
+    least: int = 1,
 ) -> str:
     """The report of one day: its conversations, whenever their messages were written.
 
@@ -213,6 +220,7 @@ def daily_page(
         transcripts: rows of `transcripts.sql` by conversation.
         shown: how many conversations the page lists; more are counted, not listed.
         zone: zone of the day.
+        least: MIN_GROUP_SIZE; where it is more than 1 the page lists no single conversations.
     """
     return (
         _templates()
@@ -226,6 +234,7 @@ def daily_page(
             left_out=max(0, len(conversations) - shown),
             transcripts=transcripts,
             zone=zone,
+            least=least,
         )
     )
 
@@ -275,3 +284,13 @@ def conversations_page(
 def message_page(*, title: str, text: str) -> str:
     """A page that says one thing, as that there is none."""
     return _templates().get_template("message.html.j2").render(title=title, text=text)
+
+
+def withheld_page(title: str, least: int) -> str:
+    """A page whose figures are about too few users.
+
+    Args:
+        title: what it would have shown.
+        least: MIN_GROUP_SIZE.
+    """
+    return _templates().get_template("withheld.html.j2").render(title=title, least=least)

@@ -14,7 +14,7 @@ _DIGEST_BYTES = 16
 
 def pseudonym(user_id: str, key: bytes) -> str:
     """`u_` and 32 hex digits: HMAC-SHA256 of the id under `key`, cut to 128 bits."""
-    return PREFIX + hmac.digest(key, user_id.encode(), "sha256")[:_DIGEST_BYTES].hex()
+    return PREFIX + keyed_hash(user_id, key)
 
 
 def pseudonymise(column: pa.Array | pa.ChunkedArray, key: bytes) -> pa.Array:
@@ -29,6 +29,18 @@ def pseudonymise(column: pa.Array | pa.ChunkedArray, key: bytes) -> pa.Array:
     encoded = column.dictionary_encode()
     names = pa.array([pseudonym(one, key) for one in encoded.dictionary.to_pylist()], pa.string())
     return pc.take(names, encoded.indices)
+
+
+def keyed_hashes(column: pa.Array, key: bytes) -> pa.Array:
+    """A column of hashes, each hashed again under the key; nulls stay null and equals equal."""
+    return pa.array(
+        [None if one is None else keyed_hash(one, key) for one in column.to_pylist()], pa.string()
+    )
+
+
+def keyed_hash(text: str, key: bytes) -> str:
+    """32 hex digits: HMAC-SHA256 of a text under `key`, cut to 128 bits."""
+    return hmac.digest(key, text.encode(), "sha256")[:_DIGEST_BYTES].hex()
 
 
 def key_of(secret: SecretStr | None) -> bytes:

@@ -34,7 +34,7 @@ MOST_CONVERSATIONS = 2_000_000
 HISTOGRAM = """
 select
     report_date, channel, language, category, clock, replier,
-    case when duration_s > 0 then cast(floor(ln(duration_s) / ln(1.02)) as bigint) + 1000 else 0 end as
+    case when duration_s > 0 then cast(floor(ln(duration_s) / ln(1.02) + 1e-9) as bigint) + 1000 else 0 end as
     bucket,
     count(*) as n
 from (
@@ -68,11 +68,48 @@ select
     quantile_cont(duration_s, 0.9) as p90_s,
     quantile_cont(duration_s, 0.95) as p95_s,
     quantile_cont(duration_s, 0.99) as p99_s,
-    max(duration_s) as max_s
+    max(duration_s) as max_s,
+    count(*) as n
 from placed
 where duration_s is not null
 group by all
 order by all
+"""
+
+WHOLE = """
+select {columns} from (
+    select *, {place} as place from (
+{rows}
+    ) as found where report_date is not null and report_date >= $begin
+) as placed
+group by all order by {order}
+"""
+
+# The same with small groups: cells of a day in which fewer than $least users wrote go to the day's rest,
+# and the
+# rest is kept where so many wrote in it.
+PLACED = """
+with writing as (
+    select report_date, {place} as place, user_no from (
+{users}
+    ) as found
+), enough as (
+    select report_date, place from writing group by all having count(distinct user_no) >= $least
+), rest as (
+    select report_date from writing anti join enough using (report_date, place)
+    group by all having count(distinct user_no) >= $least
+), placed as (
+    select *, {place} as own from (
+{rows}
+    ) as found where report_date is not null and report_date >= $begin
+), kept as (
+    select placed.*, case when enough.place is not null then own else {rest} end as place
+    from placed
+    left join enough on placed.report_date = enough.report_date and own = enough.place
+    left join rest on placed.report_date = rest.report_date
+    where enough.place is not null or rest.report_date is not null
+)
+select {columns} from kept group by all order by {order}
 """
 
 DAYS = """
@@ -126,6 +163,8 @@ class Cube:
         first_day: the first day it holds; None where there is nothing.
         last_day: the last.
         left_out: whether there are earlier days that it does not hold.
+        withheld: conversations that it does not hold, as they are of too small groups.
+        counts: rows by table.
     """
 
     header: dict[str, Any]
@@ -133,6 +172,7 @@ class Cube:
     first_day: date | None
     last_day: date | None
     left_out: bool
+    withheld: int = 0
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -143,6 +183,7 @@ def build_cube(
     *,
     as_of: datetime | None,
     most_conversations: int = MOST_CONVERSATIONS,
+    least: int = 1,
 ) -> Cube:
     """Compute and pack the cube.
 
@@ -152,6 +193,9 @@ def build_cube(
         parameters: the models' parameters that come from the settings.
         as_of: latest change of the source, UTC; decisions that need time to pass are taken then.
         most_conversations: of more, the newest days alone are held.
+        least: MIN_GROUP_SIZE. Of a day, cells in which fewer users wrote are counted with its rest, and the
+        rest
+            is left out where it is of fewer; single users are left out altogether.
 
     Raises:
         EngineError: DuckDB refuses a query.
@@ -159,10 +203,13 @@ def build_cube(
     queries = {query.name: query for query in load_queries("reports")}
     values = {**parameters, "as_of_us": int(as_of.timestamp() * 1e6) if as_of else 0}
     names = _dimensions(engine, queries["cube_dimensions"], files)
-    begin = _first_day(engine, files, most_conversations)
+    begin, known = _first_day(engine, files, most_conversations)
     found: dict[str, pa.Table] = {}
     for name, table in TABLES.items():
-        found[name] = _rows(engine, queries[table.query], table, files, values, names, begin)
+        found[name] = _rows(engine, queries, table, files, values, names, begin, least)
+    held = sum(found["conversations"]["conversations"].to_pylist())
+    if least > 1:
+        found["users"] = found["users"].slice(0, 0)
     days = [day for table in found.values() for day in _bounds(table)]
     first, last = (min(days), max(days)) if days else (None, None)
     packer = Packer()
@@ -177,14 +224,15 @@ def build_cube(
         placed = _placed(found.pop(name), first, size)
         rising = table.numbers[-1] if table.rising else None
         header["tables"][name] = pack_cells(packer, placed, texts=table.texts, rising=rising)
-    header["exact"] = _exact(engine, queries["durations"], files, whole=begin is None)
-    header["members"] = _members(engine, queries["cube_members"], files, packer, first)
+    header["exact"] = _exact(engine, queries["durations"], files, whole=begin is None, least=least)
+    header["members"] = _members(engine, queries["cube_members"], files, packer, first, told=least <= 1)
     return Cube(
         header=header,
         blob=packer.blob(),
         first_day=first,
         last_day=last,
         left_out=begin is not None,
+        withheld=known - held,
         counts={name: described["rows"] for name, described in header["tables"].items()},
     )
 
@@ -202,29 +250,31 @@ def _dimensions(engine: DuckDBEngine, query: Query, files: Files) -> dict[str, l
     return {key: [*known[: MOST_VALUES - 1], OTHER] for key, known in names.items()}
 
 
-def _first_day(engine: DuckDBEngine, files: Files, most: int) -> date | None:
-    """The day from which the conversations are few enough; None where all are."""
+def _first_day(engine: DuckDBEngine, files: Files, most: int) -> tuple[date | None, int]:
+    """The day from which the conversations are few enough, None where all are, and how many they are."""
     table = engine.query(DAYS, {("facts", "fct_conversation"): files(("facts", "fct_conversation"))})
     total = 0
     begin: date | None = None
     for day, count in zip(table["day"].to_pylist(), table["conversations"].to_pylist(), strict=True):
+        if total + count > most and begin is not None:
+            return begin, total
         total += count
-        if total > most and begin is not None:
-            return begin
         begin = day
-    return None
+    return None, total
 
 
 def _rows(
     engine: DuckDBEngine,
-    query: Query,
+    queries: Mapping[str, Query],
     table: CubeTable,
     files: Files,
     values: Mapping[str, Any],
     names: Mapping[str, Sequence[str]],
     begin: date | None,
+    least: int,
 ) -> pa.Table:
-    """The query's rows by day and place of their dimensions, rare values together, sorted."""
+    """The query's rows by day and place of their dimensions, rare values and small groups together."""
+    query = queries[table.query]
     keys = {"report_date", *DIMENSIONS, *table.texts, *table.numbers}
     place = "0"
     for dimension in DIMENSIONS:
@@ -240,18 +290,23 @@ def _rows(
         f"sum({name}) as {name}" if name == "csat_sum" else f"cast(sum({name}) as bigint) as {name}"
         for name in measures
     )
-    picked = ", ".join(part for part in ("report_date", f"{place} as place", told) if part)
-    sql = (
-        f"select {picked}{', ' + sums if sums else ''} from (\n{text}\n) as rows "
-        f"where report_date is not null and report_date >= $begin "
-        f"group by all order by report_date, place{', ' + told if told else ''}"
+    users = queries["cube_users"]
+    sql = (PLACED if least > 1 else WHOLE).format(
+        place=place,
+        rest=int(np.prod([len(names[dimension]) for dimension in DIMENSIONS])) - 1,
+        users=users.sql,
+        rows=text,
+        columns=", ".join(part for part in ("report_date", "place", told, sums) if part),
+        order=", ".join(part for part in ("report_date", "place", told) if part),
     )
     parameters = {
         **{name: values[name] for name in query.parameters},
         **{f"{dimension}_names": list(names[dimension][:-1]) or [""] for dimension in DIMENSIONS},
         "begin": begin or date.min,
+        **({"least": least} if least > 1 else {}),
     }
-    return _run(engine, query, files, parameters, sql)
+    inputs = {*query.inputs, *users.inputs} if least > 1 else query.inputs
+    return engine.query(sql, {path: files(path) for path in inputs}, parameters)
 
 
 def _columns(sql: str) -> list[str]:
@@ -276,22 +331,22 @@ def _placed(table: pa.Table, first: date | None, size: int) -> pa.Table:
 
 
 def _exact(
-    engine: DuckDBEngine, query: Query, files: Files, *, whole: bool
+    engine: DuckDBEngine, query: Query, files: Files, *, whole: bool, least: int
 ) -> dict[str, dict[str, dict[str, list[float | None]]]]:
     """Exact percentiles: clock, dimension, place, then p50, p90, p95, p99, longest; days alone of a part."""
     found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     for row in _run(engine, query, files, {}, EXACT.format(durations=query.sql)).to_pylist():
-        if whole or row["dimension"] == "day":
+        if row["n"] >= least and (whole or row["dimension"] == "day"):
             places = found.setdefault(row["clock"], {}).setdefault(row["dimension"], {})
             places[row["place"]] = [row[f"{name}_s"] for name in ("p50", "p90", "p95", "p99", "max")]
     return found
 
 
 def _members(
-    engine: DuckDBEngine, query: Query, files: Files, packer: Packer, first: date | None
+    engine: DuckDBEngine, query: Query, files: Files, packer: Packer, first: date | None, *, told: bool
 ) -> dict[str, Any]:
     """First day and segment of each user, in order of their numbers."""
-    table = _run(engine, query, files, {}, query.sql)
+    table = _run(engine, query, files, {}, query.sql).slice(0, None if told else 0)
     origin = first or date(1970, 1, 1)
     segments = sorted(set(table["segment"].to_pylist()))
     # Days before the page's first are the day before it: such users are not new on any day shown.

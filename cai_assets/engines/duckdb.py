@@ -9,22 +9,20 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
 
+from cai_assets.engines.base import EngineError, EngineName, Files, complete, without_nulls
 from cai_assets.engines.duckdb_text import duckdb_type, in_bytes, older_source, order, quoted, source
 from cai_assets.engines.models import Model, TablePath
-from cai_assets.failures import CaiError, PermanentError, TransientError
+from cai_assets.failures import CaiError, TransientError
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
-
-Files = Mapping[TablePath, Sequence[str]]
-"""The Parquet files of each input; a table with none is an empty table of the declared columns."""
 
 Prepare = Callable[[duckdb.DuckDBPyConnection], None]
 """Makes a fresh connection able to open the files, as `ObjectStore.duckdb_setup` does."""
@@ -34,10 +32,6 @@ BATCH_ROWS = 131_072
 _SMALLEST_BATCH = 2048
 SORT_MEMORY = "512MB"
 """Of a sort, where no limit is set: more only moves where rows wait, as what is sorted is read once."""
-
-
-class EngineError(PermanentError):
-    """DuckDB refused a model or a query; the message names the file and gives DuckDB's own words."""
 
 
 class DuckDBEngine:
@@ -91,6 +85,15 @@ class DuckDBEngine:
         with contextlib.suppress(OSError):  # it may never have been made, or others may still spill there
             self.temp_directory.rmdir()
 
+    @property
+    def name(self) -> EngineName:
+        """Which engine it is."""
+        return "duckdb"
+
+    def about(self) -> dict[str, str]:
+        """What ran, for metadata."""
+        return {"engine": "duckdb", "device": "cpu"}
+
     def run(
         self, model: Model, inputs: Files, parameters: Mapping[str, Any], *, table: Table
     ) -> pa.RecordBatchReader:
@@ -113,7 +116,7 @@ class DuckDBEngine:
                 declared ones; while reading also for rows that break the declaration.
             TransientError: the server that holds the files failed.
         """
-        self._complete(model.file, model.inputs, inputs, model.parameters, parameters)
+        complete(model.file, model.inputs, inputs, model.parameters, parameters)
         values = {name: parameters[name] for name in model.parameters}
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(self._connect())
@@ -224,19 +227,6 @@ class DuckDBEngine:
             ):  # a declared column is in none of the files: they are older than it
                 connection.execute(f"create view {name} as {older_source(declared, files)}")
 
-    @staticmethod
-    def _complete(
-        what: str,
-        wanted: Sequence[TablePath],
-        inputs: Files,
-        names: Sequence[str],
-        parameters: Mapping[str, Any],
-    ) -> None:
-        missing = [".".join(path) for path in wanted if path not in inputs]
-        missing += [f"${name}" for name in names if name not in parameters]
-        if missing:
-            raise EngineError(f"{what} cannot run without {', '.join(missing)}")
-
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
         try:
@@ -266,16 +256,8 @@ class DuckDBEngine:
         table: Table,
         closing: contextlib.ExitStack,
     ) -> Iterator[pa.RecordBatch]:
-        schema = table.arrow_schema
         with closing, self._explained(what):
-            for batch in batches:
-                for column, values in zip(table.columns, batch.columns, strict=True):
-                    if values.null_count and not column.nullable:
-                        raise EngineError(
-                            f"{what}: {table.layer}.{table.name}.{column.name} is NULL in "
-                            f"{values.null_count} rows, which the declaration forbids"
-                        )
-                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            yield from without_nulls(batches, what, table)
 
 
 def _columns(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cai_assets.domain.groups import group_of_sheet
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import TablePath, load_queries
 
@@ -32,7 +33,8 @@ _TARGETS = ", ".join(
 )
 # Clocks in the order in which a conversation meets them; those of resolutions are a sheet of their own.
 _CLOCK_NO = (
-    "list_position(['first', 'first_human', 'after_handoff', 'reply', 'first_business', 'first_human_business', "
+    "list_position(['first', 'first_human', 'after_handoff', 'reply', 'first_business', "
+    "'first_human_business', "
     "'after_handoff_business', 'reply_business'], clock)"
 )
 
@@ -181,7 +183,8 @@ SHEETS: Mapping[str, tuple[str, str]] = {
         "Agents",
         f"""
         with counts as (
-            select agent, {_sums("agent_conversations", "agent_messages", "resolved")} from [cube_agents] group by
+            select agent, {_sums("agent_conversations", "agent_messages", "resolved")} from [cube_agents]
+            group by
             all
         ), times as (
             select replier as agent, count(*) as response_n, quantile_cont(duration_s, 0.5) as reply_p50_s,
@@ -291,6 +294,7 @@ def sheets(
     partitions: Sequence[str],
     first_day: date | None = None,
     last_day: date | None = None,
+    least: int = 1,
 ) -> Iterator[Sheet]:
     """The sheets of these names, one after the other; rows are computed when they are read.
 
@@ -303,6 +307,7 @@ def sheets(
         partitions: days of the facts, in rising order.
         first_day: first local day on which a thing that is counted began; None for all.
         last_day: the last, included; None for all.
+        least: MIN_GROUP_SIZE; rows about fewer are left out.
 
     Raises:
         EngineError: DuckDB refuses a query.
@@ -315,6 +320,9 @@ def sheets(
             if name == CONVERSATIONS
             else iter([_sheet(engine, files, SHEETS[name][1], values, days)])
         )
+        group = group_of_sheet(name, least)
+        if least > 1:
+            rows = (pa.Table.from_pylist(group.published(t.to_pylist()), t.schema) for t in rows)
         yield Sheet(name, TITLES[name], rows)
 
 

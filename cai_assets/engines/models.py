@@ -32,6 +32,12 @@ DIALECT = "duckdb"
 LAYERS = {"staging": "facts", "facts": "facts", "marts": "marts"}
 """Layer that the models of a folder make."""
 
+DUCKDB_ALONE: Mapping[TablePath, str] = {
+    ("marts", "local_hour"): "it asks the time zone's history for every quarter of an hour",
+    ("facts", "fct_term"): "it cuts texts into terms by classes of characters that other engines lack",
+}
+"""Models that no other engine than DuckDB runs, whatever ENGINE says, and why (docs/adr/0024)."""
+
 TEST_PARAMETERS = frozenset(
     {"report_timezone", "session_gap_us", "target_1_us", "target_2_us", "target_3_us"}
 )

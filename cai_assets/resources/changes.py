@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 
 from cai_assets.domain.changes import Found, KnownRow, SeenRow, differences
 from cai_assets.domain.documents import SourceTableName, parse_row, source_updated_us
+from cai_assets.domain.erasure import Erased
 from cai_assets.domain.parsing import microseconds
 from cai_assets.domain.rows import conversation_of, marked, row_text, start_day
 from cai_assets.resources.mongo import MongoStore
@@ -65,17 +66,22 @@ class Looked:
 class Comparison:
     """Compares rows of the source with the documents, and keeps those that belong to no day."""
 
-    def __init__(self, source: Source, store: MongoStore, zone: ZoneInfo) -> None:
+    def __init__(
+        self, source: Source, store: MongoStore, zone: ZoneInfo, erased: Erased | None = None
+    ) -> None:
         """Make a comparison.
 
         Args:
             source: asked for conversations that no document knows.
             store: the documents.
             zone: whose days are the partitions.
+            erased: whose rows are passed over, as they become nothing; None where nobody was erased.
         """
         self._source = source
         self._store = store
         self._zone = zone
+        self._erased = erased
+        self._owners_erased: set[str] = set()
 
     def look(self, table: SourceTable, rows: Sequence[SourceRow], into: Looked) -> None:
         """Compare some whole rows, and note what they make dirty.
@@ -88,7 +94,9 @@ class Comparison:
         Raises:
             SourceError, TransientError, PermanentError: source or MongoDB do not answer as they should.
         """
+        rows = [row for row in rows if not self._is_erased(table, row)]
         days = self.days_of(table, rows)
+        rows = [row for row in rows if conversation_of(row.values) not in self._owners_erased]
         known = known_rows(self._store, table.name, [row.id for row in rows])
         homeless = []
         for row in rows:
@@ -99,6 +107,9 @@ class Comparison:
         into.rows[table.name] += len(rows)
         into.without_day += len(homeless)
         self._keep(table, rows, homeless)
+
+    def _is_erased(self, table: SourceTable, row: SourceRow) -> bool:
+        return self._erased is not None and self._erased.row(table.name, row.values)
 
     def days_of(self, table: SourceTable, rows: Sequence[SourceRow]) -> dict[int, frozenset[str]]:
         """By row number, the days under which each row is read."""
@@ -132,7 +143,9 @@ class Comparison:
         unknown = [one for one in wanted if not days.get(one)]
         for row in self._source.conversations_by_id(unknown) if unknown else ():
             owner, day = conversation_of(row.values), start_day(row.values, self._zone)
-            if owner is not None and day is not None:
+            if owner is not None and self._is_erased(CONVERSATIONS, row):
+                self._owners_erased.add(owner)
+            elif owner is not None and day is not None:
                 days[owner].add(day)
         return {one: found for one, found in days.items() if found}
 
@@ -209,6 +222,7 @@ def poll(
     *,
     until: float,
     clock: Callable[[], float] = time.monotonic,
+    erased: Erased | None = None,
 ) -> tuple[Cursor, Looked]:
     """Look at what was written since the last look, until all is seen or the time is up.
 
@@ -219,12 +233,13 @@ def poll(
         zone: whose days are the partitions.
         until: when to stop, on `clock`; one page is read at least.
         clock: seconds.
+        erased: whose rows are passed over.
 
     Returns:
         Where to go on, and what was found. A round that was cut off goes on where it stopped; after a whole
         round the next begins at the time when this one began, less the source's overlap.
     """
-    comparison = Comparison(source, store, zone)
+    comparison = Comparison(source, store, zone, erased)
     looked = Looked()
     begun = cursor.begun or source.now()
     tables = {table.name: table for table in TABLES}

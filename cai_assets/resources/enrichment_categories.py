@@ -26,6 +26,7 @@ from cai_assets.domain.categories import (
     transcript,
 )
 from cai_assets.domain.ledger import Call
+from cai_assets.domain.redaction import outgoing
 from cai_assets.domain.workflows import (
     CATEGORY_INPUTS,
     CATEGORY_NAMES,
@@ -73,6 +74,7 @@ class Categories:
         self._mongo = mongo
         self._run_id = run_id
         self._settings = settings
+        self._outgoing = outgoing(settings)
         self._taxonomy = taxonomy or load_taxonomy()
         self._nonce = uuid.uuid4().hex[:8]
         self._loop = AskingLoop(
@@ -144,7 +146,9 @@ class Categories:
             seq = message.get("seq")
             text = translated.get((message["_id"], message["text_hash"]), message["text"])
             place = (message["created_us"], seq is None, seq or 0, message["_id"])
-            said[message["conversation_id"]].append((*place, Line(message["sender_type"], text)))
+            said[message["conversation_id"]].append(
+                (*place, Line(message["sender_type"], self._outgoing(text)))
+            )
         return {
             conversation_id: transcript(entry[-1] for entry in sorted(entries, key=lambda entry: entry[:-1]))
             for conversation_id, entries in said.items()

@@ -17,6 +17,7 @@ from pymongo import DeleteOne
 
 from cai_assets.domain.languages import Detection, detect, effective_language, primary_language
 from cai_assets.domain.ledger import Call, cached_call_id
+from cai_assets.domain.redaction import outgoing, without_placeholders
 from cai_assets.domain.translation import (
     answer_in,
     listed_texts,
@@ -89,6 +90,7 @@ class Translations:
         self._version = settings.dify_prompt_version
         self._most_texts = settings.dify_texts_per_call
         self._retranslate = retranslate
+        self._outgoing = outgoing(settings)
         self._nonce = uuid.uuid4().hex[:8]
         # By key: who waits for the answer, what was answered since the memory was looked through, what
         # failed.
@@ -126,7 +128,8 @@ class Translations:
             stands = stored.stands(
                 message_id, message["conversation_id"], text_hash, source, self._retranslate
             )
-            if stands or needs_translation(message["text"], source, self._target):
+            sent = without_placeholders(self._outgoing(message["text"]))
+            if stands or needs_translation(sent, source, self._target):
                 counts.needing += 1
                 if stands:
                     counts.done += 1
@@ -166,7 +169,7 @@ class Translations:
                 message_id,
                 message["conversation_id"],
                 partition,
-                message["text"],
+                self._outgoing(message["text"]),
                 message["text_hash"],
                 source,
                 memory_key(message["text_hash"], source, self._target, self._version),

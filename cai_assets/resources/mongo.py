@@ -11,12 +11,13 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import bson
 import pyarrow as pa
 import pymongo
 from bson.codec_options import CodecOptions
+from pydantic import SecretStr
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -36,6 +37,9 @@ from cai_assets.resources.mongo_writes import (
 )
 from cai_assets.schemas.documents import COLLECTIONS
 from cai_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from cai_assets.domain.erasure import Erased
 
 __all__ = ["Document", "MongoStore", "Operation", "WriteReport"]
 
@@ -349,8 +353,17 @@ class MongoStore:
         return mongo_documents.live_counts(self, name, partitions)
 
     def accounted(self, table: str, partitions: Sequence[str]) -> dict[str, dict[str, int]]:
-        """What raw rows became, counted anew: `{day: {"live", "quarantined", "superseded"}}`."""
+        """What raw rows became, counted anew: `{day: {"live", "quarantined", "superseded"}}`.
+
+        Where rows of erased persons were left out of one of the days, there is "erased" too.
+        """
         return mongo_documents.accounted(self, table, partitions)
+
+    def erased(self, pseudonym_key: SecretStr | None) -> "Erased | None":
+        """Everybody who was erased; see `Erasures.erased`."""
+        from cai_assets.resources.erasures import Erasures
+
+        return Erasures(self).erased(pseudonym_key)
 
     def close(self) -> None:
         """Close the connections."""

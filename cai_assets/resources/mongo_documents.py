@@ -40,9 +40,9 @@ _DERIVED = ("language_detected", "language_confidence")
 class WriteCounts:
     """What replacing one partition did, in documents of that partition.
 
-    `rows` = `live` + `quarantined` + `superseded`. `inserted` + `updated` + `unchanged` = `live`, where
-    `updated` counts changed, revived and arrived documents; `deleted` ones are gone from the source, or live
-    on another day now.
+    `rows` = `live` + `quarantined` + `superseded` + `erased`, the last of persons who were erased.
+    `inserted` + `updated` + `unchanged` = `live`, where `updated` counts changed, revived and arrived
+    documents; `deleted` ones are gone from the source, or live on another day now.
     """
 
     rows: int = 0
@@ -52,6 +52,7 @@ class WriteCounts:
     deleted: int = 0
     quarantined: int = 0
     superseded: int = 0
+    erased: int = 0
     live: int = 0
 
     def __add__(self, other: "WriteCounts") -> "WriteCounts":
@@ -89,12 +90,21 @@ def replace_partitions(
     """Make the documents of whole partitions equal to their raw rows. See `MongoStore.replace_partitions`."""
     # MongoDB keeps milliseconds; cut here, so that what is compared later is what was stored.
     now = now.astimezone(UTC).replace(microsecond=now.microsecond // 1000 * 1000)
+    from cai_assets.resources.erasures import Erasures  # it needs the store, which needs this module
+
+    erasures = Erasures(store)
+    noted = erasures.dropped(batch.table, batch.partitions)
     result = Replacement()
     with _garbage_collected_by_parts() as collect:
         try:
             for part in _ahead(batch.parts(), store.workers > 1):
                 replacing = _Replacing(store, batch.table, part, _Stamps(run_id, now))
-                result.partitions[part.partition] = replacing.run()
+                if batch.erased is not None and part.erased_conversations:
+                    # Before their messages are judged, whose rows do not name the person.
+                    erasures.add_conversations(part.erased_conversations, batch.erased.key)
+                counts = result.partitions[part.partition] = replacing.run()
+                if counts.erased != noted.get(part.partition, 0):
+                    erasures.set_dropped(batch.table, {part.partition: counts.erased})
                 for day, count in replacing.elsewhere.items():
                     if day not in batch.partitions:
                         result.elsewhere[day] += count
@@ -164,7 +174,9 @@ class _Replacing:
         size = self.store.batch_size
         chunks = [usual[start : start + size] for start in range(0, len(usual), size)]
         chunks += [[key] for key in sorted(large)]
-        counts = WriteCounts(rows=len(self.part.versions) + len(self.part.rejects))
+        counts = WriteCounts(
+            rows=len(self.part.versions) + len(self.part.rejects) + self.part.erased, erased=self.part.erased
+        )
         for decisions, rejects in self.store.parallel(
             lambda chunk: self._write_chunk(
                 {key: versions.get(key, []) for key in chunk},
@@ -177,7 +189,7 @@ class _Replacing:
             self.rejects += rejects
         self._write_quarantine()
         counts.quarantined = len(self.rejects)
-        if counts.rows != counts.live + counts.quarantined + counts.superseded:
+        if counts.rows != counts.live + counts.quarantined + counts.superseded + counts.erased:
             raise RuntimeError(f"{self.table} of {self.partition}: rows were lost: {counts}")
         return counts
 
@@ -419,6 +431,8 @@ def live_counts(store: "MongoStore", name: str, partitions: Sequence[str]) -> di
 
 def accounted(store: "MongoStore", table: str, partitions: Sequence[str]) -> dict[str, dict[str, int]]:
     """What the raw rows became, by partition; see `MongoStore.accounted`."""
+    from cai_assets.resources.erasures import Erasures
+
     days = list(partitions)
     superseded: list[dict[str, Any]] = [
         {"$match": {"superseded.partition": {"$in": days}}},
@@ -431,6 +445,9 @@ def accounted(store: "MongoStore", table: str, partitions: Sequence[str]) -> dic
         "quarantined": _counts(store, "quarantine", days, {"table": table, "partition": {"$in": days}}),
         "superseded": _aggregate(store, table, superseded),
     }
+    erased = Erasures(store).dropped(table, days)
+    if erased:
+        kinds["erased"] = erased
     return {day: {kind: counts.get(day, 0) for kind, counts in kinds.items()} for day in days}
 
 

@@ -13,6 +13,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,21 @@ class StoredFile:
     path: str
     size: int
     written_at: datetime
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A folder that this process and a cluster both see.
+
+    Attributes:
+        address: as a cluster names it: an absolute path or an s3:// address.
+        filesystem: opens it here.
+        path: as the file system wants it.
+    """
+
+    address: str
+    filesystem: pafs.FileSystem
+    path: str
 
 
 class ObjectStore(ABC):
@@ -195,6 +211,10 @@ class ObjectStore(ABC):
                 raise
             raise known from error
 
+    @abstractmethod
+    def exchange(self) -> AbstractContextManager[Exchange]:
+        """A folder that a cluster sees too, for what it writes and this process reads; removed at the end."""
+
     @contextlib.contextmanager
     def spool(self) -> Iterator[Path]:
         """A local folder of one's own for files being written; removed at the end.
@@ -227,6 +247,12 @@ class LocalStore(ObjectStore):
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.base)!r})"
+
+    @override
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[Exchange]:
+        with self.spool() as folder:
+            yield Exchange(str(folder), pafs.LocalFileSystem(), str(folder))
 
     @override
     def uri(self, layer: str, name: str) -> str:

@@ -9,6 +9,9 @@ import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow.compute as pc
+
+from cai_assets.domain.groups import NOBODY, ONE_PERSON, Group
 from cai_assets.resources.arrow import batches_of
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.parquet_writer import (
@@ -31,6 +34,7 @@ class Copied:
     Attributes:
         address: folder of the copy: an absolute path or an s3:// address.
         rows: rows in it.
+        withheld: rows that are left out, as they are about too few.
         written: files that are new or differ.
         unchanged: files that were the same already.
         removed: files of months that are gone, or of tables that became smaller.
@@ -41,14 +45,16 @@ class Copied:
     written: int
     unchanged: int
     removed: int
+    withheld: int = 0
 
 
-def copy_plainly(source: LakeFiles, spec: ParquetSpec) -> Copied:
+def copy_plainly(source: LakeFiles, spec: ParquetSpec, group: Group | None = None) -> Copied:
     """Make the plain copy of a table equal to it.
 
     Args:
         source: all files of a table that is partitioned by month or not at all.
         spec: how files are written.
+        group: which rows are withheld (MIN_GROUP_SIZE); None keeps all.
 
     Raises:
         PermanentError, TransientError: the store refuses or is away; the copy then holds some files of
@@ -60,12 +66,17 @@ def copy_plainly(source: LakeFiles, spec: ParquetSpec) -> Copied:
     columns = [column for column in declared.columns if column.name != declared.partition_by]
     key = tuple(name for name in declared.key if name != declared.partition_by)
     plain = replace(declared, columns=tuple(columns), key=key, partition_by=None)
+    published = _published(group)
+    rows = 0
     kept: set[str] = set()
     sent: list[str] = []
     for partition in source.parts or ([] if declared.partition_by else [WHOLE]):
         folder = f"{declared.partition_by}={partition}/" if partition else ""
         with store.spool() as spool:
-            for index, file in enumerate(_written(source.narrowed([partition]), plain, spec, spool)):
+            for index, file in enumerate(
+                _written(source.narrowed([partition]), plain, spec, spool, published)
+            ):
+                rows += file.rows
                 path = f"{folder}part-{index:05}.parquet"
                 kept.add(path)
                 if there.get(path) != file.size or _stored_digest(source, path) != file.digest:
@@ -78,16 +89,30 @@ def copy_plainly(source: LakeFiles, spec: ParquetSpec) -> Copied:
         store.delete(*place, path)
     return Copied(
         address=store.location(*place),
-        rows=sum(source.rows.values()),
+        rows=rows,
+        withheld=sum(source.rows.values()) - rows,
         written=len(sent),
         unchanged=len(kept) - len(sent),
         removed=len(gone),
     )
 
 
-def _written(source: LakeFiles, plain: Table, spec: ParquetSpec, spool: Path) -> list[WrittenFile]:
+def _published(group: Group | None) -> "pc.Expression | None":
+    """What holds for rows that may be published; None where all may."""
+    if group is None or group.least <= 1 or group.column is NOBODY:
+        return None
+    if group.column == ONE_PERSON:
+        return pc.scalar(value=False)
+    size = pc.field(group.column)
+    return size.is_null() | (size == 0) | (size >= group.least)
+
+
+def _written(
+    source: LakeFiles, plain: Table, spec: ParquetSpec, spool: Path, published: "pc.Expression | None"
+) -> list[WrittenFile]:
     scanner = source.dataset().scanner(
         columns=plain.arrow_schema.names,
+        filter=published,
         batch_size=spec.batch_rows,
         batch_readahead=1,
         fragment_readahead=1,

@@ -6,11 +6,12 @@ and the credentials from here. A server that ignores `If-None-Match` must not be
 write the same version of a table's log. What the libraries' errors mean is in `s3_errors`.
 """
 
+import contextlib
 import importlib.util
 import mimetypes
 import posixpath
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +27,7 @@ from typing_extensions import override
 
 from cai_assets.failures import CaiError, PermanentError, TransientError
 from cai_assets.resources import s3_errors
-from cai_assets.resources.object_store import ObjectStore, local_spool_base
+from cai_assets.resources.object_store import Exchange, ObjectStore, local_spool_base
 from cai_assets.resources.s3_errors import Place
 from cai_assets.resources.scratch import sweep_scratch
 from cai_assets.settings import Settings
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 60
+_EXCHANGE = ".exchange"  # below the prefix: what clusters write for this process to read
 _ATTEMPTS = 5  # of one request, by each library itself, with backoff
 _MULTIPART_BYTES = 64 * 1024 * 1024
 
@@ -284,8 +286,30 @@ class S3Store(ObjectStore):
             self._client().delete_object(Bucket=self.bucket, Key=self._key_of(layer, name, path))
 
     @override
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[Exchange]:
+        key = posixpath.join(self.prefix, _EXCHANGE, uuid.uuid4().hex)
+        try:
+            yield Exchange(f"s3://{self.bucket}/{key}", self.filesystem(), f"{self.bucket}/{key}")
+        finally:
+            self._delete_below(f"{key}/")
+
+    def _delete_below(self, prefix: str, before: datetime | None = None) -> int:
+        """Delete the objects whose keys begin so, if they are older than that; how many there were."""
+        deleted = 0
+        with self.errors(f"deleting s3://{self.bucket}/{prefix}"):
+            client = self._client()
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            for one in (one for page in pages for one in page.get("Contents", ())):
+                if before is None or one["LastModified"] < before:
+                    client.delete_object(Bucket=self.bucket, Key=one["Key"])
+                    deleted += 1
+        return deleted
+
+    @override
     def sweep(self, before: datetime) -> int:
         swept = sweep_scratch(self._spool_base())
+        swept += self._delete_below(posixpath.join(self.prefix, _EXCHANGE) + "/", before)
         prefix = f"{self.prefix}/" if self.prefix else ""
         with self.errors(f"sweeping {self._address()}"):
             client = self._client()

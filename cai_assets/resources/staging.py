@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
@@ -55,11 +55,13 @@ class Staged:
         parts: by partition, its files; a partition without rows has one empty file.
         whole: whether partitions that are not named here go away.
         sent: paths of the files that were written for it; the others the table holds already.
+        counts: what was counted on the way, for the metadata (items that were masked, by kind).
     """
 
     parts: Parts
     whole: bool = False
     sent: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,34 @@ class LakeTable:
                     publisher.publish(write_empty_part(self.table, self.spec, folder, partition))
             return Staged(publisher.finish(), partitions is None, tuple(publisher.sent))
 
+    def drop(self, partitions: Sequence[str], *, metadata: Mapping[str, str] | None = None) -> list[str]:
+        """Take partitions out of the table, in one transaction: they are missing afterwards, not empty.
+
+        Args:
+            partitions: which; those that are not there are passed over.
+            metadata: kept with the commit.
+
+        Returns:
+            The partitions that went, in rising order.
+
+        Raises:
+            PermanentError, TransientError: as `replace`.
+        """
+        properties = {"commit_id": uuid.uuid4().hex, "table": self.title, **(metadata or {})}
+        gone: set[str] = set()
+        with self.store.errors(f"dropping partitions of {self.title}"):
+            for attempt in range(_COMMIT_ATTEMPTS):
+                if attempt:
+                    time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.02 * 2**attempt)))  # noqa: S311
+                snapshot = self.log.snapshot()
+                there = sorted(set(partitions) & snapshot.parts.keys()) if snapshot is not None else []
+                if snapshot is None or not there:
+                    return sorted(gone)
+                gone.update(there)
+                plan = Plan(changed=(), unchanged=(), removed=tuple(there))
+                self.log.transact(snapshot, plan, {}, properties, whole=False)
+        raise TransientError(f"table {self.title}: other writers kept writing {sorted(gone)[:5]}")
+
     def discard(self, *staged: Staged) -> None:
         """Remove the files of what was staged and will not be committed."""
         for path in (path for one in staged for path in one.sent):

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pymongo.errors import PyMongoError
 
 from cai_assets.domain.changes import Found
+from cai_assets.domain.erasure import Erased
 from cai_assets.domain.rows import conversation_of, marked, start_day
 from cai_assets.resources.changes import Comparison, Looked, documented_rows, written_us
 from cai_assets.resources.mongo import MongoStore
@@ -72,7 +73,14 @@ class Swept:
     without_day: dict[str, int] = field(default_factory=dict)
 
 
-def sweep(source: Source, store: MongoStore, zone: ZoneInfo, *, contents: bool = False) -> Swept:
+def sweep(
+    source: Source,
+    store: MongoStore,
+    zone: ZoneInfo,
+    *,
+    contents: bool = False,
+    erased: Erased | None = None,
+) -> Swept:
     """Compare all of the source with all documents.
 
     Args:
@@ -81,20 +89,26 @@ def sweep(source: Source, store: MongoStore, zone: ZoneInfo, *, contents: bool =
         zone: whose days are the partitions.
         contents: read whole rows and compare them too, so that also writes that left UpdatedAt alone are
             found; costs what reading the whole source costs.
+        erased: whose rows are passed over, as they become nothing.
 
     Raises:
         SourceError, TransientError, PermanentError: source or MongoDB do not answer as they should.
     """
     swept = Swept()
-    comparison = Comparison(source, store, zone)
+    comparison = Comparison(source, store, zone, erased)
+    passed_over = _PassedOver(erased)
     looked = Looked()
     with tempfile.TemporaryDirectory(prefix="cai-sweep-") as folder:
         config = {"temp_directory": folder, "memory_limit": MEMORY_LIMIT}
         with duckdb.connect(":memory:", config=config) as database:
             database.execute(_TABLES)
             for table in TABLES:
-                rows = _scanned(source, table, comparison, looked) if contents else _numbers(source, table)
-                described = (_described(table, row, zone) for row in rows)
+                rows = (
+                    _scanned(source, table, comparison, looked)
+                    if contents
+                    else _numbers(source, table, erased)
+                )
+                described = (_described(table, row, zone) for row in passed_over.others(table, rows))
                 swept.source_rows[table.name] = _fill(database, "source_rows", described)
             for table in TABLES:
                 swept.known_rows[table.name] = _fill(database, "known_rows", _known(store, table))
@@ -114,8 +128,30 @@ def sweep(source: Source, store: MongoStore, zone: ZoneInfo, *, contents: bool =
     return swept
 
 
-def _numbers(source: Source, table: SourceTable) -> Iterator[SourceRow]:
-    columns = ("conversation_id", "started_at") if table is CONVERSATIONS else ("conversation_id",)
+class _PassedOver:
+    """Tells the rows of erased persons; conversations have to come before messages."""
+
+    def __init__(self, erased: Erased | None) -> None:
+        self._erased = erased
+        self._conversations: set[str | None] = set()
+
+    def others(self, table: SourceTable, rows: Iterable[SourceRow]) -> Iterator[SourceRow]:
+        for row in rows:
+            if self._erased is None:
+                yield row
+            elif self._erased.row(table.name, row.values):
+                if table is CONVERSATIONS:
+                    self._conversations.add(conversation_of(row.values))
+            elif table is CONVERSATIONS or conversation_of(row.values) not in self._conversations:
+                yield row
+
+
+def _numbers(source: Source, table: SourceTable, erased: Erased | None) -> Iterator[SourceRow]:
+    columns: tuple[str, ...] = ("conversation_id",)
+    if table is CONVERSATIONS:
+        columns += ("started_at",) if erased is None else ("started_at", "user_id")
+    elif erased is not None:
+        columns += ("sender_type", "sender_id")
     return iter(source.scan(table, columns))
 
 

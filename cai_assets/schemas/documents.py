@@ -216,6 +216,12 @@ _STATE = Collection(
     name="state", description="What parts of the platform remember between runs (watermarks)."
 )
 
+_ERASURES = Collection(
+    name="erasures",
+    description="Who was erased, as keyed hashes; receipts; raw rows that were dropped for it, by day.",
+    indexes=(Index(("kind",)),),
+)
+
 SOURCE_COLLECTIONS = {"conversations": _CONVERSATIONS, "messages": _MESSAGES}
 """Collections whose documents are source rows."""
 COLLECTIONS = {
@@ -234,6 +240,7 @@ COLLECTIONS = {
         _ANALYTICS_REPORTS,
         _USER_ANALYTICS,
         _STATE,
+        _ERASURES,
     )
 }
 """Every collection by the platform's name of it."""

@@ -179,6 +179,13 @@ FCT_CONVERSATION = Table(
         Column(
             "last_resolved_by", TEXT, "Actor of the last resolve, where an event names one.", nullable=True
         ),
+        Column(
+            "closed_date",
+            DATE,
+            "Where no status event tells: local day on which one that is resolved or abandoned was closed, "
+            "that of ended_us, else of the last counted message.",
+            nullable=True,
+        ),
         seconds("resolution_first_s", "From the first counted message to the first resolve."),
         seconds("resolution_last_s", "From the first counted message to the last resolve."),
         business_seconds("resolution_first_bh_s", "resolution_first_s in business time."),

@@ -1,6 +1,6 @@
 """The lake layer: live documents as Parquet.
 
-User ids are keyed hashes here; raw and documents keep the originals.
+User ids are keyed hashes here and texts are masked; raw and documents keep the originals.
 """
 
 import pyarrow as pa
@@ -43,7 +43,7 @@ CONVERSATIONS = Table(
         ),
         Column("csat_at", TIMESTAMP, "When the survey was answered.", nullable=True),
         Column("source_updated_at", TIMESTAMP, "When the source row was last written."),
-        Column("content_hash", pa.string(), "blake2b-128 of the business fields."),
+        Column("content_hash", pa.string(), "Keyed hash of the business fields."),
     ),
     key=("conversation_id",),
 )
@@ -58,10 +58,10 @@ MESSAGES = Table(
         Column("message_id", pa.string(), "Business key of the message."),
         Column("seq", pa.int32(), "Place within the conversation, as the source counts.", nullable=True),
         Column("sender_type", pa.string(), "Who wrote it.", values=SENDER_TYPES),
-        Column("sender_id", pa.string(), "Who exactly; a keyed hash where a user wrote.", nullable=True),
+        Column("sender_id", pa.string(), "Who exactly; a keyed hash where no staff wrote.", nullable=True),
         Column("is_private", pa.bool_(), "Internal note, never seen by the user."),
-        Column("text", pa.string(), "What was written.", nullable=True),
-        Column("text_hash", pa.string(), "blake2b-128 of the NFC text; key of the translation memory."),
+        Column("text", pa.string(), "What was written, masked (REDACT_TEXT).", nullable=True),
+        Column("text_hash", pa.string(), "Keyed hash of the text; equal texts have equal ones."),
         Column("language", pa.string(), "Declared language, BCP 47.", nullable=True),
         Column(
             "language_detected",
@@ -73,7 +73,7 @@ MESSAGES = Table(
         Column("created_at", TIMESTAMP, "When it was written."),
         Column("updated_at", TIMESTAMP, "When it was last edited.", nullable=True),
         Column("source_updated_at", TIMESTAMP, "When the source row was last written."),
-        Column("content_hash", pa.string(), "blake2b-128 of the business fields."),
+        Column("content_hash", pa.string(), "Keyed hash of the business fields."),
     ),
     key=("conversation_id", "created_at", "seq", "message_id"),
 )
@@ -86,7 +86,7 @@ TRANSLATIONS = Table(
         partition_column(),
         Column("conversation_id", pa.string(), "The message's conversation."),
         Column("message_id", pa.string(), "The message."),
-        Column("text_hash", pa.string(), "Hash of the text that was translated."),
+        Column("text_hash", pa.string(), "Keyed hash of the text that was translated."),
         Column("source_language", pa.string(), "Language translated from."),
         Column("target_language", pa.string(), "Language translated to."),
         Column("prompt_version", pa.string(), "DIFY_PROMPT_VERSION at the time."),
@@ -96,7 +96,7 @@ TRANSLATIONS = Table(
             "ok; failed (asked, no usable answer); skipped (not asked: no key, or the budget was spent).",
             values=("ok", "failed", "skipped"),
         ),
-        Column("text", pa.string(), "The translation.", nullable=True),
+        Column("text", pa.string(), "The translation, masked (REDACT_TEXT).", nullable=True),
         Column("error", pa.string(), "Why there is none.", nullable=True),
     ),
     key=("conversation_id", "message_id", "target_language", "prompt_version"),

@@ -13,16 +13,32 @@ Only declarations belong here; the tables are made by `dbt_like_sql/marts`. Rule
 """
 
 from cai_assets.schemas.base import Column, Table
-from cai_assets.schemas.columns import DATE, FLAG, TEXT
+from cai_assets.schemas.columns import COUNT, DATE, FLAG, TEXT
 from cai_assets.schemas.facts import OUTCOMES
 from cai_assets.schemas.mart_columns import CHANNEL as _CHANNEL
 from cai_assets.schemas.mart_columns import LANGUAGE as _LANGUAGE
 from cai_assets.schemas.mart_columns import MONTH as _MONTH
 from cai_assets.schemas.mart_columns import report_date as _date
 from cai_assets.schemas.metrics import measure
-from cai_assets.schemas.times import CLOCKS
+from cai_assets.schemas.times import CLOCKS, HOURS
 
 SEGMENTS = ("champion", "loyal", "promising", "new", "at_risk", "hibernating")
+
+_CLOCK = Column(
+    "clock",
+    TEXT,
+    "first: the user's first message to the first answer of bot or agent; first_human: to the first of an "
+    "agent; after_handoff: hand-off to the first of an agent; reply: every user turn to its answer.",
+    values=CLOCKS,
+)
+_HOURS = Column(
+    "hours",
+    TEXT,
+    "calendar: all time counts; business: only time within BUSINESS_HOURS, so that an answer outside them "
+    "may have taken 0 s.",
+    values=HOURS,
+)
+
 
 VOLUME = Table(
     layer="marts",
@@ -43,6 +59,7 @@ VOLUME = Table(
         measure("bot_messages"),
         measure("agent_messages"),
         measure("waits"),
+        measure("backlog_open"),
     ),
     key=("report_date", "channel", "language"),
     partition_by="month",
@@ -52,20 +69,17 @@ VOLUME = Table(
 RESPONSE = Table(
     layer="marts",
     name="response",
-    description="Response times per local day on which the clock started, channel, language and clock.",
+    description=(
+        "Response times per local day on which the clock started, channel, language, clock and hours. Rows "
+        "of business hours are there where BUSINESS_HOURS were known when the clock started."
+    ),
     columns=(
         _MONTH,
         _date("Local day on which the clock started."),
         _CHANNEL,
         _LANGUAGE,
-        Column(
-            "clock",
-            TEXT,
-            "first: the user's first message to the first answer of bot or agent; first_human: to the first "
-            "of an agent; after_handoff: hand-off to the first of an agent; reply: every user turn to its "
-            "answer.",
-            values=CLOCKS,
-        ),
+        _CLOCK,
+        _HOURS,
         measure("response_n", "n"),
         measure("response_n_open", "n_open"),
         measure("response_sum_s", "sum_s"),
@@ -82,7 +96,34 @@ RESPONSE = Table(
         measure("within_target_3"),
         measure("decided_3"),
     ),
-    key=("report_date", "channel", "language", "clock"),
+    key=("report_date", "channel", "language", "clock", "hours"),
+    partition_by="month",
+)
+
+RESPONSE_HISTOGRAM = Table(
+    layer="marts",
+    name="response_histogram",
+    description=(
+        "The durations of response in logarithmic buckets, additive: percentiles over any rows come from the "
+        "sum of their buckets within 1 % (`domain.histograms`)."
+    ),
+    columns=(
+        _MONTH,
+        _date("Local day on which the clock started."),
+        _CHANNEL,
+        _LANGUAGE,
+        _CLOCK,
+        _HOURS,
+        Column(
+            "bucket",
+            COUNT,
+            "floor(ln(s) / ln(1.02)): durations from 1.02^bucket up to 1.02^(bucket + 1) seconds; -1047 for "
+            "0 s.",
+            "bucket",
+        ),
+        measure("response_n", "n", note="Those of the bucket."),
+    ),
+    key=("report_date", "channel", "language", "clock", "hours", "bucket"),
     partition_by="month",
 )
 
@@ -108,6 +149,12 @@ RESOLUTION = Table(
         measure("resolution_last_p50_s", "last_p50_s"),
         measure("resolution_last_p90_s", "last_p90_s"),
         measure("resolution_last_sum_s", "last_sum_s"),
+        measure("resolution_durable_p50_s", "durable_p50_s"),
+        measure("resolution_durable_p90_s", "durable_p90_s"),
+        measure("resolution_first_bh_p50_s", "first_bh_p50_s"),
+        measure("resolution_first_bh_p90_s", "first_bh_p90_s"),
+        measure("resolution_last_bh_p50_s", "last_bh_p50_s"),
+        measure("resolution_last_bh_p90_s", "last_bh_p90_s"),
         measure("zero_touch"),
         measure("one_touch"),
         measure("two_touch"),
@@ -120,11 +167,14 @@ RESOLUTION = Table(
 CONTAINMENT = Table(
     layer="marts",
     name="containment",
-    description="Who dealt with the conversations, per local day on which they began and channel.",
+    description="Who dealt with the conversations, per local day on which they began, channel and bot.",
     columns=(
         _MONTH,
         _date("Local day of the conversation's first counted message, else of its start."),
         _CHANNEL,
+        Column(
+            "bot", TEXT, "First bot that wrote; `none` where none did, `unknown` where the source names none."
+        ),
         measure("conversations"),
         measure("conversations_started", "started"),
         measure("bot_conversations"),
@@ -138,7 +188,7 @@ CONTAINMENT = Table(
             for outcome in OUTCOMES
         ),
     ),
-    key=("report_date", "channel"),
+    key=("report_date", "channel", "bot"),
     partition_by="month",
 )
 
@@ -286,4 +336,4 @@ USER = Table(
     partition_by=None,
 )
 
-TABLES = (VOLUME, RESPONSE, RESOLUTION, CONTAINMENT, LANGUAGE, CATEGORY, COST, USER)
+TABLES = (VOLUME, RESPONSE, RESPONSE_HISTOGRAM, RESOLUTION, CONTAINMENT, LANGUAGE, CATEGORY, COST, USER)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from cai_assets.schemas import facts, lake, marts, marts_people, marts_traffic, raw, settings
+from cai_assets.schemas import content, facts, lake, marts, marts_people, marts_traffic, raw, settings
 from cai_assets.schemas.base import Table
 
-MODULES = (raw, lake, settings, facts, marts, marts_people, marts_traffic)
+MODULES = (raw, lake, settings, facts, marts, marts_people, marts_traffic, content)
 
 TABLES: Mapping[tuple[str, str], Table] = {table.path: table for module in MODULES for table in module.TABLES}
 """Every Parquet table by `(layer, name)`."""

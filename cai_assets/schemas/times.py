@@ -17,6 +17,7 @@ from cai_assets.schemas.columns import (
 
 REPLIER_TYPES = ("bot", "agent")
 CLOCKS = ("first", "first_human", "after_handoff", "reply")
+HOURS = ("calendar", "business")
 
 FCT_STATUS_EVENT = Table(
     layer="facts",

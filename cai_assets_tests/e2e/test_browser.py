@@ -191,8 +191,10 @@ def test_the_dashboard_shows_the_numbers_of_the_marts(
         *(ui, ("marts", "containment"), "conversations", "bot_conversations", "contained", "handed_off")
     )
     messages, by_users = sums(ui, ("marts", "volume"), "messages", "user_messages")
-    answered, unanswered = sums(ui, ("marts", "response"), "n", "n_open", where="clock = 'first'")
-    (open_waits,) = sums(ui, ("marts", "response"), "n_open", where="clock = 'reply'")
+    answered, unanswered = sums(
+        ui, ("marts", "response"), "n", "n_open", where="clock = 'first' and hours = 'calendar'"
+    )
+    (open_waits,) = sums(ui, ("marts", "response"), "n_open", where="clock = 'reply' and hours = 'calendar'")
     needing, translated = sums(ui, ("marts", "language"), "needing_translation", "translated")
     started, resolved = sums(ui, ("marts", "resolution"), "started", "resolved")
     assert min(conversations, bots, contained, messages, answered, needing, resolved) > 0

@@ -4,6 +4,7 @@ Keys are those of `cai_assets.schemas.marts`; values are dicts of the columns be
 live conversations; what a clock or an outcome is, is told by `conversations` and `activity`.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
@@ -20,10 +21,12 @@ from cai_assets_tests.oracle.conversations import (
     status_events,
 )
 from cai_assets_tests.oracle.enrichment import translation_cost, usage
+from cai_assets_tests.oracle.hours import OpenMinutes
 from cai_assets_tests.oracle.rows import Row, by_conversation, local_day, mean, quantile
 
 Table = dict[tuple[Any, ...], dict[str, Any]]
 DAY = timedelta(days=1)
+CLOSED = ("resolved", "abandoned")
 
 
 def message_language(message: Row, conversation: Row) -> str:
@@ -48,6 +51,7 @@ def dimensions(conversation: Row, ordered: Iterable[Row]) -> tuple[str, str]:
 def volume(conversations: Iterable[Row], messages: Iterable[Row], timezone: str) -> Table:
     """By day, channel and language; days without traffic between the first and the last are zeros."""
     zone = ZoneInfo(timezone)
+    conversations, messages = list(conversations), list(messages)
     names = ("conversations_started", "conversations_active", "waits")
     found: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
     for conversation, ordered in by_conversation(conversations, messages).values():
@@ -66,7 +70,14 @@ def volume(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
         return {}
     first, last = min(key[0] for key in found), max(key[0] for key in found)
     every = [first + n * DAY for n in range((last - first).days + 1)]
-    columns = (*names, "messages", "user_messages", "bot_messages", "agent_messages")
+    for conversation, ordered in by_conversation(conversations, messages).values():
+        if ordered:
+            began = local_day(ordered[0]["created_at"], zone)
+            dims = dimensions(conversation, ordered)
+            for day in every:
+                if day >= began and _stands_open(conversation, ordered, day, zone):
+                    found[day, *dims]["backlog_open"] += 1
+    columns = (*names, "backlog_open", "messages", "user_messages", "bot_messages", "agent_messages")
     return {
         (day, *dims): {
             column: found[day, *dims][column] if (day, *dims) in found else 0 for column in columns
@@ -74,6 +85,16 @@ def volume(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
         for day in every
         for dims in {key[1:] for key in found}
     }
+
+
+def _stands_open(conversation: Row, ordered: list[Row], day: date, zone: ZoneInfo) -> bool:
+    """Whether a conversation that has begun is open at the end of a local day."""
+    events = status_events(conversation)
+    if events:
+        past = [event["to"] for event in events if local_day(event["at"], zone) <= day]
+        return not past or past[-1] not in CLOSED
+    end = conversation.get("ended_at") or ordered[-1]["created_at"]
+    return conversation["status"] not in CLOSED or local_day(end, zone) > day
 
 
 def clocks(
@@ -101,34 +122,67 @@ def response(
     messages: Iterable[Row],
     timezone: str,
     as_of: datetime,
+    hours: OpenMinutes | None = None,
     targets: tuple[float, float, float] = (60, 300, 900),
 ) -> Table:
-    """By day on which the clock started, channel, language and clock."""
+    """By day on which the clock started, channel, language, clock and hours.
+
+    Args:
+        conversations: live ones.
+        messages: their messages.
+        timezone: IANA zone.
+        as_of: when open clocks are looked at.
+        hours: business hours; without them there are no rows of them.
+        targets: seconds.
+    """
+    readings = _readings(conversations, messages, timezone, as_of, hours)
+    return {key: _response_row(*group, targets) for key, group in readings.items()}
+
+
+def histogram(
+    conversations: Iterable[Row],
+    messages: Iterable[Row],
+    timezone: str,
+    hours: OpenMinutes | None = None,
+) -> Table:
+    """As `response`, and by bucket: found by climbing from 1 s, a step of 2 % at a time."""
+    edges = [1.02**step for step in range(-800, 1200)]
+    found: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for key, (stopped, _) in _readings(conversations, messages, timezone, None, hours).items():
+        for seconds in stopped:
+            step = bisect_right(edges, seconds * (1 + 1e-11)) - 801 if seconds else -1047
+            found[*key, step]["n"] += 1
+    return {key: dict(row) for key, row in found.items()}
+
+
+def _readings(
+    conversations: Iterable[Row],
+    messages: Iterable[Row],
+    timezone: str,
+    as_of: datetime | None,
+    hours: OpenMinutes | None,
+) -> dict[tuple[Any, ...], tuple[list[float], list[float]]]:
+    """Seconds of the clocks that stopped, and those for which others have run at as_of."""
     zone = ZoneInfo(timezone)
     conversations, messages = list(conversations), list(messages)
-    facts = all_facts(conversations, messages)
-    readings: dict[tuple[Any, ...], list[tuple[datetime, datetime | None]]] = defaultdict(list)
-
-    def read(clock: str, dims: tuple[str, str], since: datetime | None, stopped: datetime | None) -> None:
-        if since is not None:
-            readings[local_day(since, zone), *dims, clock].append((since, stopped))
-
-    for key, (conversation, ordered) in by_conversation(conversations, messages).items():
-        fact, dims = facts[key], dimensions(conversation, ordered)
-        read("first", dims, fact.first_user_at, fact.first_any_at)
-        if fact.first_human_at is not None or fact.first_any_at is None:
-            read("first_human", dims, fact.first_user_at, fact.first_human_at)
-        read("after_handoff", dims, fact.handoff_at, fact.first_human_at)
-        for wait in conversation_waits(key, ordered):
-            read("reply", dims, wait.waiting_since, wait.replied_at)
-    return {key: _response_row(group, as_of, targets) for key, group in readings.items()}
+    dims = {key: dimensions(*group) for key, group in by_conversation(conversations, messages).items()}
+    found: dict[tuple[Any, ...], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for (key, clock, _), (since, stopped) in clocks(conversations, messages).items():
+        end = stopped or as_of
+        row = local_day(since, zone), *dims[key], clock
+        if end is None:
+            continue
+        taken = {"calendar": (end - since).total_seconds()}
+        if hours is not None and hours.known(since):
+            taken["business"] = hours.between(since, end) or 0.0
+        for kind, seconds in taken.items():
+            found[*row, kind][0 if stopped else 1].append(seconds)
+    return found
 
 
 def _response_row(
-    group: list[tuple[datetime, datetime | None]], as_of: datetime, targets: tuple[float, float, float]
+    stopped: list[float], open_for: list[float], targets: tuple[float, float, float]
 ) -> dict[str, Any]:
-    stopped = [(end - since).total_seconds() for since, end in group if end is not None]
-    open_for = [(as_of - since).total_seconds() for since, end in group if end is None]
     row: dict[str, Any] = {
         "n": len(stopped),
         "n_open": len(open_for),
@@ -144,7 +198,11 @@ def _response_row(
 
 
 def resolutions(
-    conversations: Iterable[Row], messages: Iterable[Row], timezone: str, as_of: datetime
+    conversations: Iterable[Row],
+    messages: Iterable[Row],
+    timezone: str,
+    as_of: datetime,
+    hours: OpenMinutes | None = None,
 ) -> Table:
     """By day of the first counted message, channel and language; empty conversations are left out."""
     zone = ZoneInfo(timezone)
@@ -179,11 +237,35 @@ def resolutions(
             "last_p50_s": quantile(last, 0.5),
             "last_p90_s": quantile(last, 0.9),
             "last_sum_s": sum(s for s in last if s is not None) if any(s is not None for s in last) else None,
+            **_durable_percentiles(resolved, settled, undone),
+            **_business_percentiles([f for _, f in group], hours),
             "zero_touch": touches[0],
             "one_touch": touches[1],
             "two_touch": touches[2],
             "multi_touch": touches[3],
         }
+    return found
+
+
+def _durable_percentiles(
+    resolved: list[tuple[Row, Any]], settled: list[bool], undone: list[bool]
+) -> dict[str, float | None]:
+    lasting = [
+        fact.resolution_last_s
+        for (_, fact), s, u in zip(resolved, settled, undone, strict=True)
+        if s and not u
+    ]
+    return {f"durable_p{q}_s": quantile(lasting, q / 100) for q in (50, 90)}
+
+
+def _business_percentiles(facts: list[Any], hours: OpenMinutes | None) -> dict[str, float | None]:
+    found = {}
+    for which in ("first", "last"):
+        taken = [
+            hours.between(fact.first_message_at, getattr(fact, f"resolved_{which}_at")) if hours else None
+            for fact in facts
+        ]
+        found |= {f"{which}_bh_p{q}_s": quantile(taken, q / 100) for q in (50, 90)}
     return found
 
 
@@ -202,7 +284,7 @@ def was_undone(conversation: Row) -> bool:
 def containment(
     conversations: Iterable[Row], messages: Iterable[Row], timezone: str, as_of: datetime
 ) -> Table:
-    """By day of the first counted message (else of the start) and channel."""
+    """By day of the first counted message (else of the start), channel and first bot."""
     zone = ZoneInfo(timezone)
     conversations, messages = list(conversations), list(messages)
     grouped = by_conversation(conversations, messages)
@@ -215,7 +297,9 @@ def containment(
     for key, (conversation, ordered) in grouped.items():
         fact = facts[key]
         began = ordered[0]["created_at"] if ordered else conversation["started_at"]
-        row = found[local_day(began, zone), conversation.get("channel") or "unknown"]
+        bots = [m.get("sender_id") or "unknown" for m in ordered if m["sender_type"] == "bot"]
+        bot = bots[0] if bots else "none"
+        row = found[local_day(began, zone), conversation.get("channel") or "unknown", bot]
         row["conversations"] += 1
         row["started"] += bool(ordered)
         row[f"outcome_{fact.outcome}"] += 1

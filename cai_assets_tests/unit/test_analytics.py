@@ -25,7 +25,7 @@ from cai_assets.sandbox.sample import generate
 from cai_assets.schemas.tables import TABLES
 from cai_assets_tests import oracle
 from cai_assets_tests.lake_data import Row, Rows, Warehouse, lake_rows
-from cai_assets_tests.oracle import enrichment, flow, marts, people
+from cai_assets_tests.oracle import content, enrichment, flow, marts, people
 from cai_assets_tests.oracle.hours import OpenMinutes
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -338,13 +338,24 @@ def _by_single(rows: Mapping[str, Row]) -> dict[Any, Row]:
     return {(key,): row for key, row in rows.items()}
 
 
+def check_terms(warehouse: Warehouse, sample: Sample) -> None:
+    """Hold the terms of all partitions together against the oracle."""
+    found = warehouse.query(
+        "select local_date, channel, language, term, sum(messages)::bigint as messages, "
+        "sum(occurrences)::bigint as occurrences from facts.fct_term group by all"
+    )
+    expected = content.daily_terms(sample.live, sample.messages, sample.timezone)
+    assert_rows(found, TABLES["facts", "fct_term"].key, expected)
+
+
 def check_marts(warehouse: Warehouse, sample: Sample) -> None:
     """Hold every mart against the oracle."""
     live = (sample.live, sample.messages, sample.timezone)
     expected = {
         "volume": marts.volume(*live),
-        "response": marts.response(*live, sample.as_of),
-        "resolution": marts.resolutions(*live, sample.as_of),
+        "response": marts.response(*live, sample.as_of, sample.open_minutes),
+        "response_histogram": marts.histogram(*live, sample.open_minutes),
+        "resolution": marts.resolutions(*live, sample.as_of, sample.open_minutes),
         "containment": marts.containment(*live, sample.as_of),
         "language": marts.languages(*live, sample.translations, sample.calls),
         "category": enrichment.categories(*live, sample.decisions, sample.calls),
@@ -359,6 +370,7 @@ def check_marts(warehouse: Warehouse, sample: Sample) -> None:
         "heatmap": flow.heatmap(*live),
         "funnel": flow.funnel(*live, sample.as_of, sample.categories),
         "handling": flow.handling(*live),
+        "terms": content.weekly_terms(*live),
     }
     assert set(expected) == {name for layer, name in load_models() if layer == "marts"}
     for name, rows in expected.items():
@@ -450,6 +462,7 @@ def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
         "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "
         "and sum(resolved) > sum(durable) and sum(durable) > sum(csat_answered)",
         "handling": "sum(several_agents) > 0 and sum(language_mixed) > 0",
+        "terms": "count(*) > 100 and bool_or(z > 1) and bool_or(z < -1)",
         "retention": "bool_or(k = 2 and retained > 0) and bool_or(k > 0 and retained < users)",
         "user": "bool_or(churn_risk) and not bool_and(churn_risk) and count(category_3) > 0",
     }
@@ -463,6 +476,7 @@ def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
 
 def test_facts_equal_the_oracle(generated):
     check_facts(*generated)
+    check_terms(*generated)
 
 
 def test_marts_equal_the_oracle(generated):
@@ -736,6 +750,7 @@ def test_any_conversations_equal_the_oracle(sample):
         warehouse.load(sample.rows)
         warehouse.run()
         check_facts(warehouse, sample)
+        check_terms(warehouse, sample)
         check_marts(warehouse, sample)
         check_invariants(warehouse)
 

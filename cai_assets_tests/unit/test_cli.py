@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from cai_assets.cli import COMMANDS, main
-from cai_assets.commands.checkup import HIDDEN, Finding, Secrets, settings_set
+from cai_assets.commands.checkup import Finding, cleaned, settings_set
 from cai_assets.commands.common import check_days
 from cai_assets.commands.demo import _range
 from cai_assets.commands.reporting import within_days
 from cai_assets.commands.up import check_port
+from cai_assets.domain.hiding import HIDDEN, Secrets
 from cai_assets.engines.models import load_queries
 from cai_assets.failures import TransientError
 from cai_assets.settings import Settings
@@ -187,7 +188,7 @@ def test_no_secret_is_printed_whoever_wrote_it_into_a_message() -> None:
         nocodb_api_token="token-1",  # type: ignore[arg-type]
     )
     text = "refused mongodb://me:pass-word@db:27017, password pass-word, header token-1"
-    shown = Secrets(settings).clean(Finding("MongoDB", "fail", text, "use another than token-1"))
+    shown = cleaned(Finding("MongoDB", "fail", text, "use another than token-1"), Secrets(settings))
     assert "pass-word" not in shown.text
     assert "token-1" not in shown.text + shown.mend
     assert HIDDEN in shown.text

@@ -20,12 +20,22 @@ LAYERS = {
     "settings": {"business_day"},
     "facts": {
         *("stg_messages", "fct_conversation", "fct_status_event", "fct_wait", "fct_response"),
-        *("fct_traffic", "fct_llm_call", "user_day"),
+        *("fct_traffic", "fct_llm_call", "user_day", "fct_term"),
     },
     "marts": {
-        *("volume", "response", "resolution", "containment", "language", "category", "cost", "user"),
+        *(
+            "volume",
+            "response",
+            "response_histogram",
+            "resolution",
+            "containment",
+            "language",
+            "category",
+            "cost",
+            "user",
+        ),
         *("agent", "csat", "session", "active_users", "retention"),
-        *("local_hour", "heatmap", "funnel", "handling"),
+        *("local_hour", "heatmap", "funnel", "handling", "terms"),
     },
     "reports": {"analytics_reports", "user_analytics", "daily_report", "dashboard", "plain_parquet"},
 }
@@ -125,4 +135,4 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [42, False]
+    assert json.loads(done.stdout.splitlines()[-1]) == [45, False]

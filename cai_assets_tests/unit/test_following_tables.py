@@ -137,6 +137,24 @@ def test_many_runs_in_a_row_are_followed_once_when_the_last_has_ended(daemon: Da
     assert daemon.tick() == set()
 
 
+def test_facts_that_their_run_has_not_checked_yet_are_not_followed(daemon: Daemon) -> None:
+    job = daemon.definitions.resolve_job_def(refresh_days.name)
+    tags = {RANGE_START: OLD, RANGE_END: OLD}
+    run = daemon.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    for key in daemon.facts:
+        daemon.instance.report_dagster_event(
+            dg.DagsterEvent(
+                dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+                job_name=run.job_name,
+                event_specific_data=StepMaterializationData(dg.AssetMaterialization(key, partition=OLD)),
+            ),
+            run_id=run.run_id,
+        )
+    assert daemon.tick() == set(), "all facts are there, none is checked"
+    daemon.instance.report_run_canceled(run)
+    assert daemon.tick() == daemon.whole
+
+
 def test_a_failed_blocking_check_of_facts_holds_tables_back_until_it_passes(daemon: Daemon) -> None:
     daemon.refresh(OLD, checked={CONVERSATIONS: False})
     assert CONVERSATIONS in daemon.facts

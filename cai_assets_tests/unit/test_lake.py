@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from cai_assets.domain.lake import to_lake
-from cai_assets.domain.pseudonyms import pseudonym, pseudonymise
+from cai_assets.domain.pseudonyms import keyed_hash, pseudonym, pseudonymise
+from cai_assets.domain.redaction import Redactor
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.failures import PermanentError
 from cai_assets.schemas import lake
@@ -109,10 +110,54 @@ def test_the_order_of_any_texts_and_nulls_is_arrows_own() -> None:
 def test_missing_key_is_named_with_how_to_make_one() -> None:
     with pytest.raises(PermanentError, match=r"PSEUDONYM_KEY is not set.*token_hex"):
         to_lake(lake.CONVERSATIONS, _rows(lake.CONVERSATIONS, {}), None)
-    to_lake(lake.TRANSLATIONS, _rows(lake.TRANSLATIONS, {}), None)  # names no user
+    to_lake(lake.LLM_CALLS, _rows(lake.LLM_CALLS, {"attempts": 1}), None)  # names no user and holds no hash
 
 
 def test_missing_value_names_column_and_row() -> None:
     rows = _rows(lake.CONVERSATIONS, {"conversation_id": "c1", "status": None})
     with pytest.raises(PermanentError, match=r"lake/conversations: status has 1 nulls, .*'c1'"):
         to_lake(lake.CONVERSATIONS, rows, KEY)
+
+
+def test_a_users_id_stands_nowhere_in_clear() -> None:
+    events = [
+        {"from_status": None, "to_status": "open", "at": 0, "actor": "ann"},
+        {"from_status": "open", "to_status": "resolved", "at": 1, "actor": "agent-1"},
+    ]
+    rows = _rows(
+        lake.CONVERSATIONS,
+        {"user_id": "bob"},
+        {"user_id": "ann", "status_events": events, "tags": ["vip", "ann"]},
+        {"user_id": "eve", "status_events": [], "tags": []},
+    ).slice(1)  # as batches come: a part of a larger one
+    made = to_lake(lake.CONVERSATIONS, rows, KEY)
+    ann = pseudonym("ann", b"secret")
+    assert made["user_id"].to_pylist() == [ann, pseudonym("eve", b"secret")]
+    assert [one["actor"] for one in made["status_events"][0].as_py()] == [ann, "agent-1"]
+    assert made["tags"].to_pylist() == [["vip", ann], []]
+    sent = to_lake(lake.MESSAGES, _rows(lake.MESSAGES, {"sender_type": "system", "sender_id": "ann"}), KEY)
+    assert sent["sender_id"].to_pylist() == [ann]
+
+
+def test_hashes_are_keyed_so_that_nobody_can_test_guesses() -> None:
+    rows = _rows(
+        lake.MESSAGES, {"content_hash": "c", "text_hash": "t"}, {"content_hash": "d", "text_hash": "t"}
+    )
+    made = to_lake(lake.MESSAGES, rows, KEY)
+    assert made["content_hash"].to_pylist() == [keyed_hash("c", b"secret"), keyed_hash("d", b"secret")]
+    assert made["text_hash"].to_pylist() == [keyed_hash("t", b"secret")] * 2, "equal texts stay equal"
+    assert to_lake(lake.MESSAGES, rows, SecretStr("other"))["text_hash"][0] != made["text_hash"][0]
+
+
+def test_texts_tags_and_reasons_are_masked_and_counted() -> None:
+    redactor = Redactor("mask")
+    messages = _rows(lake.MESSAGES, {"text": "mail a@example.com"}, {"text": None}, {"text": "hello"})
+    made = to_lake(lake.MESSAGES, messages, KEY, redactor)
+    assert made["text"].to_pylist() == ["mail [email]", None, "hello"]
+    reason = _rows(lake.TRANSLATIONS, {"status": "failed", "error": "cannot translate a@example.com"})
+    assert to_lake(lake.TRANSLATIONS, reason, KEY, redactor)["error"].to_pylist() == [
+        "cannot translate [email]"
+    ]
+    tags = _rows(lake.CONVERSATIONS, {"tags": ["a@example.com", "vip"]}, {"tags": None})
+    assert to_lake(lake.CONVERSATIONS, tags, KEY, redactor)["tags"].to_pylist() == [["[email]", "vip"], None]
+    assert redactor.found == {"email": 3}

@@ -17,6 +17,7 @@ from cai_assets.assets.reports import report_documents
 from cai_assets.cli import main
 from cai_assets.domain import charts, dictionary, pages
 from cai_assets.metadata import column_schema, table_metadata
+from cai_assets.opening_hours import WEEKDAYS
 from cai_assets.sandbox.sample import generate
 from cai_assets.schemas import marts
 from cai_assets.schemas.base import Table
@@ -102,8 +103,11 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Sampled:
     rows = data.conversations.to_pylist()
     for row in rows:
         row["status_events"] = json.loads(row["status_events"]) if row["status_events"] else None
-    sample = Sample(rows, data.messages.to_pylist(), "Europe/Berlin")
-    warehouse = Warehouse(tmp_path_factory.mktemp("metrics"), report_timezone="Europe/Berlin")
+    hours = json.dumps({"week": dict.fromkeys(WEEKDAYS, ("06:00-23:00",))})
+    sample = Sample(rows, data.messages.to_pylist(), "Europe/Berlin", hours)
+    warehouse = Warehouse(
+        tmp_path_factory.mktemp("metrics"), report_timezone="Europe/Berlin", business_hours=hours
+    )
     warehouse.load(sample.rows)
     warehouse.run()
     connection = duckdb.connect()

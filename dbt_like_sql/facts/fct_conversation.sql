@@ -157,6 +157,7 @@ dated as (
         max(case when m.created_us = a.first_human_at_us then m.business_us end) as first_human_business_us,
         max(case when m.created_us = h.handoff_at_us then m.business_us end) as handoff_business_us,
         max(case when m.message_no = t.last_message_no then m.business_us end) as last_message_business_us,
+        max(case when m.message_no = t.last_message_no then m.local_date end) as last_message_date,
         max(case when m.message_no = t.first_bot_no then m.sender_id end) as first_bot_id,
         max(case when m.message_no = t.last_agent_no then m.sender_id end) as last_agent_id
     from message as m
@@ -257,6 +258,10 @@ resolution as (
             when c.status = 'resolved' and c.ended_us is not null then n.business_us
             when c.status = 'resolved' then d.last_message_business_us
         end as last_resolved_business_us,
+        case
+            when e.conversation_id is null and c.status in ('resolved', 'abandoned')
+                then coalesce(c.ended_date, d.last_message_date)
+        end as closed_date,
         r.actor as last_resolved_by,
         coalesce(o.reopens, 0) as reopens,
         coalesce(o.later_episodes, 0) + 1 as episodes,
@@ -436,6 +441,7 @@ select
     r.first_resolved_us,
     r.last_resolved_us,
     r.last_resolved_by,
+    r.closed_date,
     case
         when r.first_resolved_us >= k.first_message_at_us
             then (r.first_resolved_us - k.first_message_at_us) / 1e6

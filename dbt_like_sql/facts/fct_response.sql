@@ -1,5 +1,5 @@
--- One row per response clock that ran, in calendar and in business time. Marts sum it, and their readers come
--- from it to the conversations behind a number. Instants in microseconds (UTC), business time in open
+-- One row per response clock that ran, in calendar and in business time. Marts sum it, and their readers
+-- come from it to the conversations behind a number. Instants in microseconds (UTC), business time in open
 -- microseconds; a clock that nobody stopped has no stop.
 select
     partition,

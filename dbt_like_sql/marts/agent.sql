@@ -69,7 +69,7 @@ touched as (
         w.agent_type,
         w.agent_id,
         count(*) as conversations,
-        cast(sum(720720 // i.involved) as bigint) / 720720 as conversation_share
+        cast(sum(cast(floor(720720 / i.involved) as bigint)) as bigint) / 720720 as conversation_share
     from written as w
     inner join involved as i
         on

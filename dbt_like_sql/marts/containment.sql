@@ -1,6 +1,7 @@
--- Who dealt with the conversations, per local day on which they began and channel. Outcomes exclude each
--- other and sum to the conversations. Those that a bot began and no user joined are no bot conversations.
--- "No return" is decided when the user comes back, or 24 hours (86400000000 us) after the end, at $as_of_us.
+-- Who dealt with the conversations, per local day on which they began, channel and first bot. Outcomes
+-- exclude each other and sum to the conversations. Those that a bot began and no user joined are no bot
+-- conversations. "No return" is decided when the user comes back, or 24 hours (86400000000 us) after the
+-- end, at $as_of_us.
 with conversation as (
     select
         partition,
@@ -8,6 +9,7 @@ with conversation as (
         user_id,
         first_message_date as report_date,
         channel,
+        case when bot_messages = 0 then 'none' else coalesce(first_bot_id, 'unknown') end as bot,
         outcome,
         is_empty,
         handed_off,
@@ -32,6 +34,7 @@ judged as (
     select
         c.report_date,
         c.channel,
+        c.bot,
         c.outcome,
         c.is_empty,
         c.has_bot,
@@ -47,6 +50,7 @@ select
     strftime(report_date, '%Y-%m') as month,
     report_date,
     channel,
+    bot,
     count(*) as conversations,
     cast(sum(case when is_empty then 0 else 1 end) as bigint) as started,
     cast(sum(case when has_bot then 1 else 0 end) as bigint) as bot_conversations,
@@ -65,4 +69,4 @@ select
     cast(sum(case when outcome = 'agent_open' then 1 else 0 end) as bigint) as outcome_agent_open,
     cast(sum(case when outcome = 'bot_open' then 1 else 0 end) as bigint) as outcome_bot_open
 from judged
-group by report_date, channel
+group by report_date, channel, bot

@@ -11,7 +11,8 @@ with conversation as (
         agents,
         languages,
         active_s,
-        cast(active_s as decimal(18, 8)) as exact_active_s
+        -- summed as whole microseconds, so no order of rows changes the sum
+        cast(floor(active_s * 1e6 + 5e-1) as bigint) as active_us
     from facts.fct_conversation
     where is_counted and not is_empty
 )
@@ -22,7 +23,7 @@ select
     channel,
     language,
     count(*) as conversations,
-    cast(sum(exact_active_s) as double) as active_sum_s,
+    cast(sum(active_us) as bigint) / 1e6 as active_sum_s,
     quantile_cont(active_s, 0.5) as active_p50_s,
     quantile_cont(active_s, 0.9) as active_p90_s,
     cast(sum(messages) as bigint) as messages,

@@ -12,9 +12,24 @@ with occurred as (
     group by month, local_isodow, local_hour
 ),
 
-traffic as (
+traffic_hour as (
     select
         strftime(local_date, '%Y-%m') as month,
+        local_isodow,
+        local_hour,
+        channel,
+        language,
+        user_messages,
+        bot_messages,
+        agent_messages,
+        conversations_started,
+        waits
+    from facts.fct_traffic
+),
+
+traffic as (
+    select
+        month,
         local_isodow,
         local_hour,
         channel,
@@ -23,8 +38,8 @@ traffic as (
         cast(sum(user_messages) as bigint) as user_messages,
         cast(sum(conversations_started) as bigint) as conversations,
         cast(sum(waits) as bigint) as waits
-    from facts.fct_traffic
-    group by strftime(local_date, '%Y-%m'), local_isodow, local_hour, channel, language
+    from traffic_hour
+    group by month, local_isodow, local_hour, channel, language
 ),
 
 wait as (

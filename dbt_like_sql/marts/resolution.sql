@@ -12,6 +12,8 @@ with conversation as (
         touches,
         resolution_first_s,
         resolution_last_s,
+        resolution_first_bh_s,
+        resolution_last_bh_s,
         resolves > 0 as is_resolved,
         resolves > 0 and is_undone as is_undone,
         resolves > 0 and (is_undone or $as_of_us - last_resolved_us > 604800000000) as is_settled,
@@ -19,6 +21,13 @@ with conversation as (
             as last_elapsed_us
     from facts.fct_conversation
     where is_counted and not is_empty
+),
+
+judged as (
+    select
+        *,
+        case when is_settled and not is_undone then resolution_last_s end as durable_s
+    from conversation
 )
 
 select
@@ -39,9 +48,15 @@ select
     quantile_cont(resolution_last_s, 0.5) as last_p50_s,
     quantile_cont(resolution_last_s, 0.9) as last_p90_s,
     cast(sum(last_elapsed_us) as bigint) / 1e6 as last_sum_s,
+    quantile_cont(durable_s, 0.5) as durable_p50_s,
+    quantile_cont(durable_s, 0.9) as durable_p90_s,
+    quantile_cont(resolution_first_bh_s, 0.5) as first_bh_p50_s,
+    quantile_cont(resolution_first_bh_s, 0.9) as first_bh_p90_s,
+    quantile_cont(resolution_last_bh_s, 0.5) as last_bh_p50_s,
+    quantile_cont(resolution_last_bh_s, 0.9) as last_bh_p90_s,
     cast(sum(case when is_resolved and touches = 0 then 1 else 0 end) as bigint) as zero_touch,
     cast(sum(case when is_resolved and touches = 1 then 1 else 0 end) as bigint) as one_touch,
     cast(sum(case when is_resolved and touches = 2 then 1 else 0 end) as bigint) as two_touch,
     cast(sum(case when is_resolved and touches > 2 then 1 else 0 end) as bigint) as multi_touch
-from conversation
+from judged
 group by report_date, channel, language

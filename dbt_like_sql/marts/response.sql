@@ -1,62 +1,37 @@
--- Response times per local day on which the clock started, channel, language and clock. Percentiles in
--- seconds, exact, interpolated. A clock that nobody stopped is counted (n_open) and has no seconds. Within a
--- target counts against those decided: answered, or open for longer than the target at $as_of_us.
+-- Response times per local day on which the clock started, channel, language, clock and hours: calendar
+-- time, or business time where the hours were known. Percentiles in seconds, exact, interpolated. A clock
+-- that nobody stopped is counted (n_open) and has no seconds. Within a target counts against those decided:
+-- answered, or open for longer than the target at $as_of_us, in business time at $as_of_business_us.
 with reading as (
-    select
-        first_user_date as report_date,
-        channel,
-        language,
-        'first' as clock,
-        first_user_at_us as since_us,
-        first_any_at_us as stopped_us
-    from facts.fct_conversation
-    where is_counted and first_user_at_us is not null
-    union all
-    select
-        first_user_date as report_date,
-        channel,
-        language,
-        'first_human' as clock,
-        first_user_at_us as since_us,
-        first_human_at_us as stopped_us
-    from facts.fct_conversation
-    where
-        is_counted
-        and first_user_at_us is not null
-        -- one that a bot answered and no agent took does not wait for a person
-        and (first_human_at_us is not null or first_any_at_us is null)
-    union all
-    select
-        handoff_date as report_date,
-        channel,
-        language,
-        'after_handoff' as clock,
-        handoff_at_us as since_us,
-        first_human_at_us as stopped_us
-    from facts.fct_conversation
-    where is_counted and handoff_at_us is not null
-    union all
-    select
-        local_date as report_date,
-        channel,
-        language,
-        'reply' as clock,
-        waiting_since_us as since_us,
-        replied_at_us as stopped_us
-    from facts.fct_wait
-    where traffic_class = 'live'
-),
-
-timed as (
     select
         report_date,
         channel,
         language,
         clock,
-        since_us,
+        'calendar' as hours,
         stopped_us,
         stopped_us - since_us as elapsed_us,
-        (stopped_us - since_us) / 1e6 as elapsed_s
+        $as_of_us - since_us as age_us
+    from facts.fct_response
+    where traffic_class = 'live'
+    union all
+    select
+        report_date,
+        channel,
+        language,
+        clock,
+        'business' as hours,
+        stopped_us,
+        stopped_business_us - since_business_us as elapsed_us,
+        $as_of_business_us - since_business_us as age_us
+    from facts.fct_response
+    where traffic_class = 'live' and since_business_us is not null
+),
+
+timed as (
+    select
+        *,
+        elapsed_us / 1e6 as elapsed_s
     from reading
 ),
 
@@ -66,6 +41,7 @@ summary as (
         channel,
         language,
         clock,
+        hours,
         count(stopped_us) as n,
         count(*) - count(stopped_us) as n_open,
         cast(sum(elapsed_us) as bigint) / 1e6 as sum_s,
@@ -76,18 +52,18 @@ summary as (
         max(elapsed_s) as max_s,
         cast(sum(case when elapsed_us <= $target_1_us then 1 else 0 end) as bigint) as within_target_1,
         cast(sum(
-            case when stopped_us is not null or $as_of_us - since_us > $target_1_us then 1 else 0 end
+            case when stopped_us is not null or age_us > $target_1_us then 1 else 0 end
         ) as bigint) as decided_1,
         cast(sum(case when elapsed_us <= $target_2_us then 1 else 0 end) as bigint) as within_target_2,
         cast(sum(
-            case when stopped_us is not null or $as_of_us - since_us > $target_2_us then 1 else 0 end
+            case when stopped_us is not null or age_us > $target_2_us then 1 else 0 end
         ) as bigint) as decided_2,
         cast(sum(case when elapsed_us <= $target_3_us then 1 else 0 end) as bigint) as within_target_3,
         cast(sum(
-            case when stopped_us is not null or $as_of_us - since_us > $target_3_us then 1 else 0 end
+            case when stopped_us is not null or age_us > $target_3_us then 1 else 0 end
         ) as bigint) as decided_3
     from timed
-    group by report_date, channel, language, clock
+    group by report_date, channel, language, clock, hours
 )
 
 select
@@ -96,6 +72,7 @@ select
     channel,
     language,
     clock,
+    hours,
     n,
     n_open,
     sum_s,

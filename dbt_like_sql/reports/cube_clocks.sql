@@ -11,8 +11,7 @@ with reading as (
         r.stopped_us,
         r.stopped_us - r.since_us as elapsed_us,
         $as_of_us - r.since_us as age_us,
-        r.since_business_us,
-        r.stopped_business_us
+        r.since_business_us
     from facts.fct_response as r
     inner join facts.fct_conversation as f
         on r.partition = f.partition and r.conversation_id = f.conversation_id
@@ -45,8 +44,8 @@ select
     language,
     category,
     clock || '_business' as clock,
-    count(stopped_business_us) as response_n,
-    count(*) - count(stopped_business_us) as response_n_open,
+    count(stopped_us) as response_n,
+    count(*) - count(stopped_us) as response_n_open,
     0 as within_target_1,
     0 as decided_1,
     0 as within_target_2,

@@ -10,5 +10,6 @@ select
     cast(sum(within_target_3) as bigint) as within_target_3,
     cast(sum(decided_3) as bigint) as decided_3
 from marts.response
+where hours = 'calendar'
 group by clock
 order by clock

@@ -1,19 +1,24 @@
--- A local day and channel whose outcomes do not sum to its live conversations.
+-- A local day, channel and bot whose outcomes do not sum to its live conversations.
 with fact_total as (
     select
         first_message_date as report_date,
         channel,
+        case when bot_messages = 0 then 'none' else coalesce(first_bot_id, 'unknown') end as bot,
         count(*) as conversations,
         cast(sum(case when is_empty then 0 else 1 end) as bigint) as started
     from facts.fct_conversation
     where is_counted
-    group by first_message_date, channel
+    group by
+        first_message_date,
+        channel,
+        case when bot_messages = 0 then 'none' else coalesce(first_bot_id, 'unknown') end
 ),
 
 mart_total as (
     select
         report_date,
         channel,
+        bot,
         conversations,
         started,
         bot_conversations,
@@ -30,12 +35,13 @@ mart_total as (
 select
     coalesce(f.report_date, m.report_date) as report_date,
     coalesce(f.channel, m.channel) as channel,
+    coalesce(f.bot, m.bot) as bot,
     f.conversations,
     m.conversations as mart_conversations,
     m.with_outcome,
     m.outcome_empty
 from fact_total as f
-full outer join mart_total as m on f.report_date = m.report_date and f.channel = m.channel
+full outer join mart_total as m on f.report_date = m.report_date and f.channel = m.channel and f.bot = m.bot
 where
     f.conversations is distinct from m.conversations
     or f.started is distinct from m.started

@@ -4,6 +4,7 @@ select
     channel,
     language,
     clock,
+    hours,
     n,
     n_open,
     p50_s,

@@ -15,15 +15,32 @@ _TALKS = "facts.fct_conversation where is_counted and not is_empty"
 _SETTLED = "(is_undone or $as_of_us - last_resolved_us > 604800000000)"
 
 
-def _percentile(which: str, percent: int) -> Metric:
+def _percentile(which: str, percent: int, *, business: bool = False) -> Metric:
+    name = "Median" if percent == 50 else f"{percent}th percentile"
+    title = f"{which.title()} resolution{' in business time' if business else ''}"
+    hours = ", within BUSINESS_HOURS alone" if business else ""
+    bh, short = ("_bh", " in business time") if business else ("", "")
+    return statistic(
+        f"resolution_{which}{bh}_p{percent}_s",
+        f"{title}, {name.lower()}",
+        f"{name} of the time from a conversation's first counted message to its {which} resolve{hours}, "
+        "exact and interpolated linearly; one that was never resolved has none.",
+        sql=quantile(f"resolution_{which}{bh}_s", percent / 100, _TALKS),
+        heading=f"{which.title()}{short}, median" if percent == 50 else f"{which.title()}{short}, p{percent}",
+    )
+
+
+def _durable(percent: int) -> Metric:
     name = "Median" if percent == 50 else f"{percent}th percentile"
     return statistic(
-        f"resolution_{which}_p{percent}_s",
-        f"{which.title()} resolution, {name.lower()}",
-        f"{name} of the time from a conversation's first counted message to its {which} resolve, exact and "
-        "interpolated linearly; one that was never resolved has none.",
-        sql=quantile(f"resolution_{which}_s", percent / 100, _TALKS),
-        heading=f"{which.title()}, median" if percent == 50 else f"{which.title()}, p{percent}",
+        f"resolution_durable_p{percent}_s",
+        f"Durable resolution, {name.lower()}",
+        f"{name} of the time from first counted message to last resolve of the durable resolutions, exact "
+        "and interpolated linearly.",
+        sql=quantile(
+            "resolution_last_s", percent / 100, f"{_TALKS} and resolves > 0 and {_SETTLED} and not is_undone"
+        ),
+        heading="Durable, median" if percent == 50 else f"Durable, p{percent}",
     )
 
 
@@ -122,6 +139,12 @@ METRICS = (
     _percentile("first", 90),
     _percentile("last", 50),
     _percentile("last", 90),
+    _durable(50),
+    _durable(90),
+    _percentile("first", 50, business=True),
+    _percentile("first", 90, business=True),
+    _percentile("last", 50, business=True),
+    _percentile("last", 90, business=True),
     total(
         "resolution_last_sum_s",
         "Time to last resolve",

@@ -1,7 +1,8 @@
-"""Metrics of how long users waited: the four clocks of marts.response.
+"""Metrics of how long users waited: the four clocks of marts.response, in calendar and in business time.
 
-Where a value is of one clock, its name says so (`reply_p50_s`); `response_*` are of the clock of their row.
-The SQL of `response_*` is of the clock `reply`; for the others read the mart, or the columns of the facts.
+Where a value is of one clock, its name says so (`reply_p50_s`, in business time `reply_bh_p50_s`);
+`response_*` are of the clock and the hours of their row. The SQL of `response_*` is of the clock `reply` and
+of calendar time; for the others read the mart, or the columns of the facts.
 """
 
 from cai_assets.schemas.metrics.declaring import (
@@ -15,6 +16,7 @@ from cai_assets.schemas.metrics.declaring import (
 )
 
 _WAITS = "facts.fct_wait where traffic_class = 'live'"
+_REPLY = "clock = 'reply' and hours = 'calendar'"
 _TALKS = "facts.fct_conversation where is_counted"
 
 
@@ -29,16 +31,28 @@ def _response(name: str, title: str, heading: str, definition: str, expression: 
 
 
 def _clock(name: str, title: str, meaning: str, column: str, source: str) -> tuple[Metric, ...]:
-    table = source.split()[0]
+    """Median and 90th percentile of a clock, in calendar time and in business time."""
+    return (
+        *_percentiles(name, title, f"{meaning}. A clock that nobody stopped has none", column, source),
+        *_percentiles(
+            f"{name}_bh",
+            f"{title} in business time",
+            f"{meaning}, within BUSINESS_HOURS alone. A clock that nobody stopped has none",
+            column.removesuffix("_s") + "_bh_s",
+            source,
+        ),
+    )
+
+
+def _percentiles(name: str, title: str, meaning: str, column: str, source: str) -> tuple[Metric, ...]:
     return tuple(
         statistic(
             f"{name}_p{percent}_s",
             f"{title}, {'median' if percent == 50 else f'{percent}th percentile'}",
-            f"{'Median' if percent == 50 else f'{percent}th percentile'} of the time {meaning}. "
-            "A clock that nobody stopped has none.",
+            f"{'Median' if percent == 50 else f'{percent}th percentile'} of the time {meaning}.",
             sql=quantile(column, percent / 100, source),
             heading=f"{title}, median" if percent == 50 else f"{title}, p{percent}",
-            made_of=(f"{table}.{column}",),
+            made_of=(f"{source.split()[0]}.{column}",),
         )
         for percent in (50, 90)
     )
@@ -55,7 +69,7 @@ def _target(n: int) -> tuple[Metric, ...]:
             f"Within target {n}",
             f"Clocks that stopped within the {name} of RESPONSE_TARGETS.",
             mart="response",
-            where="clock = 'reply'",
+            where=_REPLY,
             facts=f"select count(*) from {_WAITS} and {within}",
             unit="waits",
         ),
@@ -64,7 +78,7 @@ def _target(n: int) -> tuple[Metric, ...]:
             f"Decided by target {n}",
             f"Clocks that stopped, or have run for longer than the {name} of RESPONSE_TARGETS at as_of.",
             mart="response",
-            where="clock = 'reply'",
+            where=_REPLY,
             facts=f"select count(*) from {_WAITS} and {decided}",
             unit="waits",
         ),
@@ -76,7 +90,7 @@ def _target(n: int) -> tuple[Metric, ...]:
             numerator=f"within_target_{n}",
             denominator=f"decided_{n}",
             mart="response",
-            where="clock = 'reply'",
+            where=_REPLY,
             facts=(
                 f"select sum(case when {within} then 1 else 0 end) "
                 f"/ nullif(sum(case when {decided} then 1 else 0 end), 0) from {_WAITS}"
@@ -119,7 +133,7 @@ METRICS = (
         "Waits answered",
         "Clocks that stopped: a bot or an agent answered.",
         mart="response",
-        where="clock = 'reply'",
+        where=_REPLY,
         column="n",
         facts=f"select count(replied_at_us) from {_WAITS}",
         unit="waits",
@@ -131,7 +145,7 @@ METRICS = (
         "Clocks still running: nobody answered. For first_human those that no bot answered either; for "
         "after_handoff always 0, as a hand-off is only seen when an agent answers.",
         mart="response",
-        where="clock = 'reply'",
+        where=_REPLY,
         column="n_open",
         facts=f"select count(*) from {_WAITS} and replied_at_us is null",
         unit="waits",
@@ -142,7 +156,7 @@ METRICS = (
         "Time waited",
         "Sum of the durations of the clocks that stopped; over response_n, the mean of any rows.",
         unit="s",
-        sql="select sum(sum_s) from marts.response where clock = 'reply'",
+        sql=f"select sum(sum_s) from marts.response where {_REPLY}",
         facts=f"select sum(reply_s) from {_WAITS}",
         type=NUMBER,
         nullable=True,

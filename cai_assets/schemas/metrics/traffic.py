@@ -1,9 +1,17 @@
 """Metrics of how much there was: conversations, messages, turns, users."""
 
-from cai_assets.schemas.metrics.declaring import conversations, distinct, messages
+from cai_assets.schemas.metrics.declaring import Metric, conversations, distinct, messages
 
 _LIVE = "from facts.fct_conversation where is_counted"
 _SPOKEN = "from facts.stg_messages where is_counted and traffic_class = 'live'"
+_LAST_DAY = "(select max(local_date) from facts.fct_traffic)"
+_BACKLOG = (
+    "select count(*) from facts.fct_conversation as c left join (select conversation_id, "
+    "max_by(to_status, event_no) as status from facts.fct_status_event "
+    f"where local_date <= {_LAST_DAY} group by conversation_id) as e using (conversation_id) "
+    f"where c.is_counted and not c.is_empty and (c.closed_date is null or c.closed_date > {_LAST_DAY}) "
+    "and coalesce(e.status, 'open') not in ('resolved', 'abandoned')"
+)
 
 METRICS = (
     conversations(
@@ -67,6 +75,19 @@ METRICS = (
         mart="volume",
         facts="select count(*) from facts.fct_wait where traffic_class = 'live'",
         unit="turns",
+    ),
+    Metric(
+        "backlog_open",
+        "Backlog",
+        "Conversations that had begun and were neither resolved nor abandoned at 24:00 of the local day: by "
+        "their last change of status, or by status and end where there are none. Days must not be added.",
+        "conversations",
+        sql=(
+            "select sum(backlog_open) from marts.volume "
+            "where report_date = (select max(report_date) from marts.volume)"
+        ),
+        facts_sql=_BACKLOG,
+        additive=False,
     ),
     distinct(
         "users",

@@ -1,0 +1,139 @@
+"""Which published figures are about too few: MIN_GROUP_SIZE. Pure; facts and marts keep every row.
+
+Of each table and each query of the reports one number says how many a row is about. Where distinct users are
+counted it is them, else conversations, waits or messages, whichever the row counts. A row about fewer than
+MIN_GROUP_SIZE is withheld whole; one about none says nothing of anybody and stays.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+ONE_PERSON: Final = ""
+"""Rows that are about one person or conversation each: all withheld where groups of more are asked for."""
+NOBODY: Final = None
+"""Rows that are not about persons: never withheld."""
+
+GROUP_OF_MART: Final[Mapping[str, str | None]] = {
+    "volume": "conversations_active",
+    "response": "n",
+    "resolution": "started",
+    "containment": "conversations",
+    "language": "users",
+    "category": "conversations",
+    "cost": NOBODY,
+    "user": ONE_PERSON,
+    "session": ONE_PERSON,
+    "agent": "conversations",
+    "csat": "conversations",
+    "active_users": "users",
+    "retention": "users",
+    "local_hour": NOBODY,
+    "heatmap": "conversations",
+    "funnel": "started",
+    "handling": "conversations",
+    "terms": "n_window",
+}
+"""By mart, the column that counts the group of a row."""
+
+GROUP_OF_QUERY: Final[Mapping[str, str | None]] = {
+    "headline": "distinct_users",
+    "volume_by_day": "conversations_active",
+    "response_clocks": "n",
+    "targets": "n",
+    "outcomes_by_day": "conversations",
+    "resolution_by_channel": "started",
+    "languages": "messages",
+    "categories": "conversations",
+    "hours": "user_messages",
+    "top_users": ONE_PERSON,
+    "conversations": ONE_PERSON,
+    "transcripts": ONE_PERSON,
+}
+"""By query of `dbt_like_sql/reports`, the same."""
+
+GROUP_OF_SHEET: Final[Mapping[str, str | None]] = {
+    "volume": "users_writing",
+    "clocks": "response_n",
+    "responses": "response_n",
+    "outcomes": "conversations",
+    "outcomes_by_day": "conversations",
+    "resolution": "conversations",
+    "languages": "messages",
+    "categories": "conversations",
+    "agents": "agent_conversations",
+    "users": "users_writing",
+    "segments": "users_writing",
+    "retention": "users_writing",
+    "costs": NOBODY,
+    "heatmap": "user_messages",
+    "conversations": ONE_PERSON,
+}
+"""By sheet of `engines.exports`, the same."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """How rows of one kind are withheld.
+
+    Attributes:
+        column: counts the group; `ONE_PERSON` or `NOBODY`.
+        least: MIN_GROUP_SIZE; 1 withholds nothing.
+    """
+
+    column: str | None
+    least: int
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row may be published."""
+        if self.least <= 1 or self.column is NOBODY:
+            return True
+        if self.column == ONE_PERSON:
+            return False
+        size = row[self.column]
+        return not size or size >= self.least
+
+    def published(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The rows that may be published."""
+        return [dict(row) for row in rows if self.keeps(row)]
+
+
+def group_of_mart(name: str, least: int) -> Group:
+    """How rows of a mart are withheld.
+
+    Raises:
+        KeyError: the mart has no group yet: name one above.
+    """
+    return Group(GROUP_OF_MART[name], least)
+
+
+def group_of_sheet(name: str, least: int) -> Group:
+    """How rows of an export's sheet are withheld.
+
+    Raises:
+        KeyError: the sheet has no group yet: name one above.
+    """
+    return Group(GROUP_OF_SHEET[name], least)
+
+
+def published(
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], least: int
+) -> tuple[dict[str, list[dict[str, Any]]], int]:
+    """Rows of report queries that may be published, and how many were withheld.
+
+    Args:
+        tables: rows by query. `headline` keeps its row, as a page needs one: see `is_withheld`.
+        least: MIN_GROUP_SIZE.
+    """
+    kept = {
+        name: [dict(row) for row in rows]
+        if name == "headline"
+        else Group(GROUP_OF_QUERY[name], least).published(rows)
+        for name, rows in tables.items()
+    }
+    return kept, sum(len(tables[name]) - len(rows) for name, rows in kept.items())
+
+
+def is_withheld(headline: Mapping[str, Any], least: int) -> bool:
+    """Whether a whole page is about too few users."""
+    return not Group(GROUP_OF_QUERY["headline"], least).keeps(headline)
