@@ -1,6 +1,7 @@
 """Charts of a day's report as Vega-Lite specifications, from rows of the report queries.
 
-Colours are those of Okabe and Ito, told apart by people with any kind of colour vision. The dashboard draws its
+Colours are those of Okabe and Ito, told apart by people with any kind of colour vision. The dashboard draws
+its
 charts itself, in the browser (`templates/dashboard.js`); pages and texts belong to `pages.py`.
 """
 
