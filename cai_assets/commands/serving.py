@@ -10,7 +10,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
@@ -25,8 +25,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cai_assets.domain import pages
+from cai_assets.engines.cube import told_apart
 from cai_assets.engines.duckdb import DuckDBEngine
-from cai_assets.engines.following import DIMENSIONS, View, page_of, transcripts
+from cai_assets.engines.following import DIMENSIONS, OTHER, View, page_of, transcripts
 from cai_assets.failures import CaiError
 from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.storage import LakeTable
@@ -195,6 +196,8 @@ class Reports:
             self._querying,
             DuckDBEngine.from_settings(self.settings, prepare=self.store.duckdb_setup) as engine,
         ):
+            if any(OTHER in values for values in view.chosen.values()):
+                view = replace(view, known=told_apart(engine, files))
             total, rows = page_of(engine, files, view, page=page, size=PAGE_SIZE)
             return total, rows, transcripts(engine, files, rows)
 

@@ -52,6 +52,16 @@ GROUP_OF_QUERY: Final[Mapping[str, str | None]] = {
 }
 """By query of `dbt_like_sql/reports`, the same."""
 
+OF_CELLS: Final = frozenset(
+    {
+        *("cube_conversations", "cube_clocks", "cube_traffic", "cube_speech", "cube_agents", "cube_users"),
+        *("cube_costs", "cube_members", "cube_dimensions", "durations", "followed", "listed"),
+    }
+)
+"""Queries behind the dashboard and the exports. Their rows are published added up alone: small cells of a day
+go to the day's rest (`engines.cube`), rows of a sheet by the column below, and single users or conversations
+nowhere where groups of more are asked for."""
+
 GROUP_OF_SHEET: Final[Mapping[str, str | None]] = {
     "volume": "users_writing",
     "clocks": "response_n",

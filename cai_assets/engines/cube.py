@@ -15,12 +15,11 @@ import sqlglot
 
 from cai_assets.domain.packing import Packer, pack_cells
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.following import DIMENSIONS, OTHER
 from cai_assets.engines.models import Query, TablePath, load_queries
 
 Files = Callable[[TablePath], Sequence[str]]
 
-DIMENSIONS = ("channel", "language", "category")
-OTHER = "(other)"
 # A page can be filtered by so many values of a dimension; rarer ones share one. 24 x 24 x 24 cells a day
 # are the
 # bound of what a page holds for each table and day.
@@ -202,7 +201,7 @@ def build_cube(
     """
     queries = {query.name: query for query in load_queries("reports")}
     values = {**parameters, "as_of_us": int(as_of.timestamp() * 1e6) if as_of else 0}
-    names = _dimensions(engine, queries["cube_dimensions"], files)
+    names = told_apart(engine, files)
     begin, known = _first_day(engine, files, most_conversations)
     found: dict[str, pa.Table] = {}
     for name, table in TABLES.items():
@@ -242,7 +241,9 @@ def _run(engine: DuckDBEngine, query: Query, files: Files, values: Mapping[str, 
     return engine.query(sql, inputs, values)
 
 
-def _dimensions(engine: DuckDBEngine, query: Query, files: Files) -> dict[str, list[str]]:
+def told_apart(engine: DuckDBEngine, files: Files) -> dict[str, list[str]]:
+    """The values of each dimension that a page tells apart, the most frequent first; `OTHER` is the last."""
+    query = next(query for query in load_queries("reports") if query.name == "cube_dimensions")
     names: dict[str, list[str]] = {dimension: [] for dimension in DIMENSIONS}
     for row in _run(engine, query, files, {}, query.sql).to_pylist():
         names[row["dimension"]].append(row["name"])

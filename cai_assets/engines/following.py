@@ -17,6 +17,7 @@ Files = Callable[..., Sequence[str]]
 
 Row = dict[str, Any]
 DIMENSIONS = ("channel", "language", "category")
+OTHER = "(other)"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class View:
         first_day: first local day; None for all.
         last_day: last local day, included; None for all.
         chosen: values of channel, language, category; those of a dimension that is not named are all shown.
+        known: the values of a dimension that the dashboard tells apart; `OTHER` stands for all others.
     """
 
     what: str = "conversations"
@@ -36,6 +38,7 @@ class View:
     first_day: date | None = None
     last_day: date | None = None
     chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def _query(name: str) -> Any:
@@ -123,8 +126,12 @@ def page_of(engine: DuckDBEngine, files: Files, view: View, *, page: int, size: 
     parameters: dict[str, Any] = dict(values)
     for name in DIMENSIONS:
         if view.chosen.get(name):
-            kept.append(f"list_contains(${name}, {name})")
+            condition = f"list_contains(${name}, {name})"
             parameters[name] = list(view.chosen[name])
+            if OTHER in view.chosen[name]:
+                condition = f"({condition} or not list_contains(${name}_known, {name}))"
+                parameters[f"{name}_known"] = list(view.known.get(name, ()))
+            kept.append(condition)
     sql = f"""
         with counted as (
             select distinct partition, conversation_id

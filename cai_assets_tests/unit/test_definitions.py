@@ -37,7 +37,9 @@ LAYERS = {
         *("agent", "csat", "session", "active_users", "retention"),
         *("local_hour", "heatmap", "funnel", "handling", "terms"),
     },
-    "reports": {"analytics_reports", "user_analytics", "daily_report", "dashboard", "plain_parquet"},
+    "reports": {
+        *("analytics_reports", "user_analytics", "daily_report", "dashboard", "exports", "plain_parquet"),
+    },
 }
 DAILY_LAYERS = {"raw", "documents", "enrichment", "lake", "facts"}
 
