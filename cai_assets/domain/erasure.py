@@ -48,6 +48,7 @@ SUMS: Final = frozenset(
         *(("marts", name) for name in ("volume", "response", "resolution", "containment", "language")),
         *(("marts", name) for name in ("category", "cost", "agent", "csat", "active_users", "retention")),
         *(("marts", name) for name in ("local_hour", "heatmap", "funnel", "handling", "terms")),
+        ("marts", "response_histogram"),
     )
 )
 """Tables whose rows are of no single person: they are made again from what is left."""

@@ -17,6 +17,7 @@ NOBODY: Final = None
 GROUP_OF_MART: Final[Mapping[str, str | None]] = {
     "volume": "conversations_active",
     "response": "n",
+    "response_histogram": "n",
     "resolution": "started",
     "containment": "conversations",
     "language": "users",

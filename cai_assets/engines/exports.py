@@ -111,10 +111,9 @@ SHEETS: Mapping[str, tuple[str, str]] = {
                 as report_date
             from daily
         )
-        select spine.report_date, columns(daily.* exclude (report_date)), coalesce(users_writing, 0) as
-        users_writing
+        select report_date, coalesce(columns(* exclude (report_date)), 0)
         from spine left join daily using (report_date) left join users using (report_date)
-        order by spine.report_date
+        order by report_date
         """,
     ),
     "clocks": ("Response times by clock", _responses("")),

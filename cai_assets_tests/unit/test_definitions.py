@@ -137,4 +137,4 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [45, False]
+    assert json.loads(done.stdout.splitlines()[-1]) == [46, False]

@@ -182,7 +182,9 @@ def test_a_day_says_what_its_numbers_mean() -> None:
         headline=HEADLINE,
         clocks=[dict.fromkeys(("clock", "n", "n_open", "p50_s", "p90_s", "p95_s", "p99_s", "max_s"), 1)],
         hours_svg="",
-        conversations=[{**dict.fromkeys(CONVERSATION, "x"), "started_us": 0, "messages": 1}],
+        conversations=[
+            {**dict.fromkeys(CONVERSATION, "x"), "started_us": 0, "messages": 1, "first_response_s": None}
+        ],
         transcripts={},
         shown=1,
         zone=ZoneInfo("UTC"),
