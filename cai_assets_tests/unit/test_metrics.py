@@ -179,7 +179,7 @@ def test_values_are_those_of_the_oracle(sampled: Sampled) -> None:
 def test_a_day_says_what_its_numbers_mean() -> None:
     page = pages.daily_page(
         day="2025-03-20",
-        headline=HEADLINE,
+        headline={**HEADLINE, "conversations": 1},
         clocks=[dict.fromkeys(("clock", "n", "n_open", "p50_s", "p90_s", "p95_s", "p99_s", "max_s"), 1)],
         hours_svg="",
         conversations=[
