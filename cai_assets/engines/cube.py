@@ -25,7 +25,7 @@ Files = Callable[[TablePath], Sequence[str]]
 # bound of what a page holds for each table and day.
 MOST_VALUES = 24
 # Of more conversations the page holds the newest days alone: its size is bounded, whatever the lake holds.
-MOST_CONVERSATIONS = 2_000_000
+MOST_CONVERSATIONS = 1_000_000
 
 # The additive log-histogram: bucket 0 holds 0 s, every other b holds 1.02 ^ (b - 1000) to 1.02 ^ (b - 999)
 # seconds,
