@@ -198,7 +198,8 @@ async function chart(id, values, { domain, colours, title, kind, axisTitle, stac
     const ticks = [0, 1, 10, 60, 600, 3600, 21600, 86400, 604800, 2592000].filter(tick => tick <= top * 1.2);
     y.scale = { type: "symlog", domainMin: 0, domainMax: Math.max(top, ticks[ticks.length - 1]) };
     Object.assign(y.axis, { values: ticks, labelExpr: "datum.value < 60 ? datum.value + ' s' : datum.value < 3600 ? datum.value / 60 + ' min' : datum.value < 86400 ? datum.value / 3600 + ' h' : datum.value / 86400 + ' d'" });
-  } else if (kind !== "money") Object.assign(y.axis, { tickMinStep: 1, format: "~s" });
+  } else if (kind !== "money") Object.assign(y.axis, { tickMinStep: 1,
+    labelExpr: "datum.value >= 10000 ? format(datum.value / 1000, ',') + ' k' : format(datum.value, ',')" });
   const encoding = { x, y,
     color: { field: "series", type: "nominal", scale: { domain, range: colours }, legend: domain.length > 1 ? {} : null },
     order: stack ? { field: "place", type: "quantitative" } : undefined,
@@ -498,7 +499,7 @@ function showFilters() {
   const filtered = DIMENSIONS.some(name => state[name].size), whole = state.from === 0 && state.to === data.days - 1;
   $("reset").disabled = !filtered && whole && !state.what;
   $("view").textContent = `${longDay(data.iso(state.from))} to ${longDay(data.iso(state.to))}` + (filtered ? ", filtered" : "")
-    + (!filtered && whole ? ". Every number is exact." : ". Counts are exact; times marked ≈ are within 1 %.");
+    + (!filtered && whole && result.spans.grain === "day" ? ". Every number is exact." : ". Counts are exact; times marked ≈ are within 1 %.");
 }
 
 async function update() {

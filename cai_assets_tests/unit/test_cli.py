@@ -224,3 +224,17 @@ def test_findings_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None
     assert json.loads(result.output) == [
         {"subject": "Lake", "status": "fail", "text": "full", "mend": "mend"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--what", "nothing"], "there are volume, clocks"),
+        (["--from", "2024-02-01", "--to", "2024-01-01"], "lies after"),
+        (["--format", "pdf"], "'csv', 'xlsx', 'parquet'"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_by_name(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["export", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output

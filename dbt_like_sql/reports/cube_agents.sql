@@ -1,6 +1,6 @@
--- Agents per local day, channel, language and category, as marts.agent counts them: a conversation on the day of
--- the agent's first message in it, messages on their own day, a resolution on the day of the conversation's first
--- counted message, for whom the event names, else for the last agent who wrote.
+-- Agents per local day, channel, language and category, as marts.agent counts them: a conversation on the
+-- day of the agent's first message in it, messages on their own day, a resolution on the day of the
+-- conversation's first counted message, for whom the event names, else for the last agent who wrote.
 with spoken as (
     select
         m.partition,
@@ -8,7 +8,8 @@ with spoken as (
         m.local_date,
         coalesce(m.sender_id, 'unknown') as agent,
         row_number() over (
-            partition by m.partition, m.conversation_id, coalesce(m.sender_id, 'unknown') order by m.message_no
+            partition by m.partition, m.conversation_id, coalesce(m.sender_id, 'unknown')
+            order by m.message_no
         ) as place
     from facts.stg_messages as m
     where m.is_counted and m.traffic_class = 'live' and m.sender_type = 'agent'

@@ -1,6 +1,6 @@
--- Live conversations per local day of their first counted message, channel, language and category: counts that
--- add up over any rows. Resolutions are of conversations that are not empty, as in marts.resolution; durability
--- is decided 7 days (604800000000 us) after the last resolve, at $as_of_us.
+-- Live conversations per local day of their first counted message, channel, language and category: counts
+-- that add up over any rows. Resolutions are of conversations that are not empty, as in marts.resolution;
+-- durability is decided 7 days (604800000000 us) after the last resolve, at $as_of_us.
 with conversation as (
     select
         first_message_date as report_date,

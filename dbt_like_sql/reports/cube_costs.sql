@@ -1,7 +1,7 @@
--- Calls of language models per local day, channel, language and category of the conversation they were made for,
--- purpose, model and currency, test traffic included: what these conversations cost, whenever it was spent. A run
--- about several texts counts once as a call, with the first of its rows. `price_units` are 1e-8 of the currency,
--- whole, so that they add up exactly.
+-- Calls of language models per local day, channel, language and category of the conversation they were made
+-- for, purpose, model and currency, test traffic included: what these conversations cost, whenever it was
+-- spent. A run about several texts counts once as a call, with the first of its rows. `price_units` are 1e-8
+-- of the currency, whole, so that they add up exactly.
 with call as (
     select
         f.first_message_date as report_date,

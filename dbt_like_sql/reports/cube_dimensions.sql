@@ -25,4 +25,4 @@ select
     count(*) as conversations
 from value
 group by dimension, name
-order by dimension, conversations desc, name
+order by dimension asc, conversations desc, name asc

@@ -1,4 +1,5 @@
--- One row per user who wrote, in order of their numbers in cube_users: first day, and the segment of marts.user.
+-- One row per user who wrote, in order of their numbers in cube_users: first day, and the segment of
+-- marts.user.
 with member as (
     select
         user_id,

@@ -1,5 +1,6 @@
--- Live counted messages per local day, channel, language and category of the conversation, and the language of
--- the message: how many, what needs a translation and has one, whether detected and declared languages agree.
+-- Live counted messages per local day, channel, language and category of the conversation, and the language
+-- of the message: how many, what needs a translation and has one, whether detected and declared languages
+-- agree.
 select
     m.local_date as report_date,
     f.channel,

@@ -1,6 +1,6 @@
 -- Durations of live conversations in seconds, one row each: response clocks by the local day on which they
--- started (replies with the agent who gave them, 'nobody' for bots; those of business time end in `_business`),
--- resolutions by that of the first counted message. NULL where the clock was not stopped.
+-- started (replies with the agent who gave them, 'nobody' for bots; those of business time end in
+-- `_business`), resolutions by that of the first counted message. NULL where the clock was not stopped.
 with response as (
     select
         r.report_date,

@@ -1,5 +1,6 @@
--- What a number on a page is made of: one row per conversation, what it counts under, a detail of that (as the
--- outcome, or the agent) and the local day on which it does. Every number leads to its conversations by this.
+-- What a number on a page is made of: one row per conversation, what it counts under, a detail of that (as
+-- the outcome, or the agent) and the local day on which it does. Every number leads to its conversations by
+-- this.
 select
     partition,
     conversation_id,

@@ -1,4 +1,5 @@
--- One row per live conversation of the facts it is given, the newest first: what a page lists. Durations in seconds.
+-- One row per live conversation of the facts it is given, the newest first: what a page lists. Durations in
+-- seconds.
 select
     partition,
     conversation_id,

@@ -1,5 +1,5 @@
--- One row per message of the lake's days it is given, in order of time, beside its translation if any; `place` is
--- the message's in its conversation.
+-- One row per message of the lake's days it is given, in order of time, beside its translation if any;
+-- `place` is the message's in its conversation.
 with ok_translations as (
     select
         message_id,
