@@ -13,6 +13,8 @@ COMMANDS = (
     "categorise",
     "status",
     "report",
+    "serve",
+    "export",
     "metrics",
     "history",
     "compact",

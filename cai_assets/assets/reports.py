@@ -1,5 +1,6 @@
 """The reports layer: what people read. Numbers come from `dbt_like_sql`; pages and charts from `domain`."""
 
+import base64
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -11,9 +12,13 @@ import dagster as dg
 
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
 from cai_assets.assets.common import BY_MONTHS, report_asset
-from cai_assets.domain import charts, pages
+from cai_assets.domain import charts, pages, sheets
 from cai_assets.domain.groups import group_of_mart, is_withheld, published
+from cai_assets.engines.cube import MOST_CONVERSATIONS, build_cube
 from cai_assets.engines.duckdb import DuckDBEngine
+from cai_assets.engines.exports import CONVERSATIONS, NAMES
+from cai_assets.engines.exports import sheets as export_sheets
+from cai_assets.engines.following import newest
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.partitions import DAILY
@@ -30,26 +35,12 @@ from cai_assets.settings import Settings
 
 # A page lists this many conversations with their transcripts: some 2 MB of HTML. The facts hold all of them.
 LISTED_CONVERSATIONS = 200
+WORKBOOK = "cai-export.xlsx"
+WORKBOOK_CONVERSATIONS = 100_000
 SETTLED_AFTER = timedelta(days=7)
 REPORTED_MARTS = (marts.VOLUME, marts.RESPONSE, marts.RESOLUTION, marts.CONTAINMENT, marts.LANGUAGE)
 DIMENSIONS = ("channel", "language", "bot", "clock", "hours")
 
-DASHBOARD_QUERIES = (
-    "headline",
-    "volume_by_day",
-    "volume_by_channel",
-    "reply_by_day",
-    "response_clocks",
-    "targets",
-    "outcomes_by_day",
-    "resolution_by_channel",
-    "languages",
-    "categories",
-    "heatmap",
-    "segments",
-    "top_users",
-    "days",
-)
 DAILY_QUERIES = ("headline", "response_clocks", "hours", "conversations", "transcripts")
 
 
@@ -166,6 +157,12 @@ def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in headline.items() if isinstance(value, int | float)}
 
 
+def _picture(spec: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
+    """A chart as the UI shows it: a picture of some 5 kB in the text itself, kept with the event."""
+    data = base64.b64encode(pages.png({**spec, "width": 420, "height": 110})).decode()
+    return dg.MetadataValue.md(f"![Messages by hour](data:image/png;base64,{data})")
+
+
 @report_asset(
     "daily_report",
     description="One HTML page a day: figures, response times, conversations with their transcripts.",
@@ -219,8 +216,14 @@ def daily_report(
             least=least,
         )
         address = parquet.store.write_file(f"reports/daily_report/{day}.html", page.encode())
+        picture = {"messages_by_hour": _picture(charts.hours(tables["hours"]))} if tables["hours"] else {}
         context.add_asset_metadata(
-            {"page": dg.MetadataValue.path(address), "withheld_rows": withheld, **_figures(headline)},
+            {
+                "page": dg.MetadataValue.path(address),
+                "withheld_rows": withheld,
+                **picture,
+                **_figures(headline),
+            },
             partition_key=day,
         )
     return dg.MaterializeResult()
@@ -261,7 +264,11 @@ def plain_parquet(
         list(FACT),
         ["facts", "stg_messages"],
         ["facts", "fct_wait"],
-        ["facts", "fct_traffic"],
+        ["facts", "fct_response"],
+        ["facts", "fct_llm_call"],
+        ["facts", "user_day"],
+        ["lake", "messages"],
+        ["lake", "translations"],
     ],
 )
 def dashboard(
@@ -269,45 +276,102 @@ def dashboard(
     parquet: dg.ResourceParam[ParquetIOManager],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[None]:
-    """The marts as one page."""
-    tables = run_queries(duckdb, DASHBOARD_QUERIES, parquet.files, model_parameters(settings))
+    """Counts and histograms of all days as one page."""
     least = settings.min_group_size
-    tables, withheld = published(tables, least)
-    headline = tables["headline"][0]
+    headline = run_queries(duckdb, ["headline"], parquet.files, {})["headline"][0]
     if is_withheld(headline, least):
-        page = pages.withheld_page("Conversation analytics", least)
-        address = parquet.store.write_file("reports/dashboard.html", page.encode())
+        page = pages.withheld_page("Conversation analytics", least).encode()
+        address = parquet.store.write_file("reports/dashboard.html", page)
         return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(address), "withheld": True})
-    days = [row["report_date"] for row in tables["volume_by_day"]]
+    as_of = _as_of(duckdb, parquet.files(FACT))
+    cube = build_cube(duckdb, parquet.files, model_parameters(settings), as_of=as_of, least=least)
     page = pages.dashboard_page(
-        headline=headline,
-        tables=tables,
-        charts={
-            "chart-volume": charts.volume(tables["volume_by_channel"]),
-            "chart-messages": charts.messages(tables["volume_by_day"]),
-            "chart-replies": charts.replies(tables["reply_by_day"]),
-            "chart-outcomes": charts.outcomes(tables["outcomes_by_day"]),
-            "chart-languages": charts.languages(tables["languages"]),
-            "chart-categories": charts.categories(tables["categories"]),
-            "chart-heatmap": charts.heatmap(tables["heatmap"]),
-        },
-        first_day=min(days, default=None),
-        last_day=max(days, default=None),
+        header=cube.header,
+        cube=cube.blob,
+        # A transcript is about one person.
+        carried=newest(duckdb, parquet.files, LISTED_CONVERSATIONS if least <= 1 else 0),
+        first_day=cube.first_day,
+        last_day=cube.last_day,
+        left_out=cube.left_out,
+        most=MOST_CONVERSATIONS,
+        days=sorted(
+            (file.path.removesuffix(".html") for file in parquet.store.list_files("reports", "daily_report")),
+            reverse=True,
+        ),
         zone=settings.report_timezone,
         targets=settings.response_targets,
-        as_of=_as_of(duckdb, parquet.files(FACT)),
-        withheld=withheld,
+        as_of=as_of,
+        withheld=cube.withheld,
         least=least,
-    )
-    address = parquet.store.write_file("reports/dashboard.html", page.encode())
+    ).encode()
+    address = parquet.store.write_file("reports/dashboard.html", page)
     return dg.MaterializeResult(
         metadata={
             "page": dg.MetadataValue.path(address),
-            "bytes": len(page.encode()),
-            "withheld_rows": withheld,
+            "bytes": len(page),
+            "cells": sum(cube.counts.values()),
+            "withheld_conversations": cube.withheld,
             **_figures(headline),
         }
     )
 
 
-REPORTS = (analytics_reports, user_analytics, daily_report, dashboard, plain_parquet)
+@report_asset(
+    "exports",
+    description="What the dashboard shows as CSV files and an XLSX workbook, and one row per conversation.",
+    kinds={"csv", "excel"},
+    deps=[
+        *(list(table.path) for table in MARTS),
+        list(FACT),
+        ["facts", "stg_messages"],
+        ["facts", "fct_wait"],
+        ["facts", "fct_response"],
+        ["facts", "fct_llm_call"],
+        ["facts", "user_day"],
+    ],
+)
+def exports(
+    duckdb: dg.ResourceParam[DuckDBEngine],
+    parquet: dg.ResourceParam[ParquetIOManager],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[None]:
+    """Every table as reports/exports/NAME.csv and as a sheet of cai-export.xlsx, each file replaced whole."""
+    as_of = _as_of(duckdb, parquet.files(FACT))
+    counts = parquet.row_counts(FACT)
+    facts = sheets.about(settings.report_timezone, as_of)
+    files: dict[str, int] = {}
+    with parquet.store.spool() as folder:
+        book = sheets.Workbook(folder / WORKBOOK, facts)
+        for name in NAMES:
+            made = next(
+                export_sheets(
+                    *(duckdb, parquet.files, model_parameters(settings), [name]),
+                    as_of=as_of,
+                    partitions=sorted(counts),
+                    least=settings.min_group_size,
+                )
+            )
+            path = folder / f"{name}.csv"
+            tables = made.tables
+            # A workbook of more rows takes minutes to write and nobody's Excel opens it; the CSV has them
+            # all.
+            if name != CONVERSATIONS or sum(counts.values()) <= WORKBOOK_CONVERSATIONS:
+                tables = book.passing(name, tables)
+            files[path.name] = sheets.write_csv(path, tables).rows
+        files[WORKBOOK] = book.close().rows
+        for name in files:
+            parquet.store.publish(folder / name, "reports", "exports", name)
+    parquet.store.settle("reports", "exports", list(files))
+    return dg.MaterializeResult(
+        metadata={
+            "folder": dg.MetadataValue.path(parquet.store.location("reports", "exports")),
+            "workbook": dg.MetadataValue.path(parquet.store.location("reports", "exports", WORKBOOK)),
+            "dagster/row_count": files[f"{CONVERSATIONS}.csv"],
+            "files": dg.MetadataValue.table(
+                [dg.TableRecord({"file": name, "rows": rows}) for name, rows in files.items()]
+            ),
+        }
+    )
+
+
+REPORTS = (analytics_reports, user_analytics, daily_report, dashboard, exports, plain_parquet)

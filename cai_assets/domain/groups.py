@@ -43,23 +43,47 @@ GROUP_OF_MART: Final[Mapping[str, str | None]] = {
 GROUP_OF_QUERY: Final[Mapping[str, str | None]] = {
     "headline": "distinct_users",
     "volume_by_day": "conversations_active",
-    "volume_by_channel": "conversations_started",
-    "reply_by_day": "n",
     "response_clocks": "n",
     "targets": "n",
     "outcomes_by_day": "conversations",
     "resolution_by_channel": "started",
     "languages": "messages",
     "categories": "conversations",
-    "heatmap": "user_messages",
     "hours": "user_messages",
-    "segments": "members",
-    "days": "conversations",
     "top_users": ONE_PERSON,
     "conversations": ONE_PERSON,
     "transcripts": ONE_PERSON,
 }
 """By query of `dbt_like_sql/reports`, the same."""
+
+OF_CELLS: Final = frozenset(
+    {
+        *("cube_conversations", "cube_clocks", "cube_traffic", "cube_speech", "cube_agents", "cube_users"),
+        *("cube_costs", "cube_members", "cube_dimensions", "durations", "followed", "listed"),
+    }
+)
+"""Queries behind the dashboard and the exports. Their rows are published added up alone: small cells of a day
+go to the day's rest (`engines.cube`), rows of a sheet by the column below, and single users or conversations
+nowhere where groups of more are asked for."""
+
+GROUP_OF_SHEET: Final[Mapping[str, str | None]] = {
+    "volume": "users_writing",
+    "clocks": "response_n",
+    "responses": "response_n",
+    "outcomes": "conversations",
+    "outcomes_by_day": "conversations",
+    "resolution": "conversations",
+    "languages": "messages",
+    "categories": "conversations",
+    "agents": "agent_conversations",
+    "users": "users_writing",
+    "segments": "users_writing",
+    "retention": "users_writing",
+    "costs": NOBODY,
+    "heatmap": "user_messages",
+    "conversations": ONE_PERSON,
+}
+"""By sheet of `engines.exports`, the same."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +119,15 @@ def group_of_mart(name: str, least: int) -> Group:
         KeyError: the mart has no group yet: name one above.
     """
     return Group(GROUP_OF_MART[name], least)
+
+
+def group_of_sheet(name: str, least: int) -> Group:
+    """How rows of an export's sheet are withheld.
+
+    Raises:
+        KeyError: the sheet has no group yet: name one above.
+    """
+    return Group(GROUP_OF_SHEET[name], least)
 
 
 def published(

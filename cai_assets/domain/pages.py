@@ -1,24 +1,40 @@
 """Reports as self-contained HTML pages: numbers and charts in, one text out. No file, no network, no query.
 
-Charts are specifications of `charts.py`. A page that is read in a browser draws them with the Vega bundle it
-carries; a page that is one of many (a day's report) carries drawings instead, a hundredth of the size.
+The dashboard draws its charts in the browser, with the Vega bundle and the data it carries. A page that is
+one
+of many (a day's report) carries drawings instead, a hundredth of the size; they are specifications of
+`charts.py`.
 """
 
+import base64
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
+from importlib import resources
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import jinja2
 import vl_convert
 
-from cai_assets.domain import formats
+from cai_assets.domain import formats, packing
 from cai_assets.domain.formats import duration, number, share
-from cai_assets.schemas.metrics import metric
+from cai_assets.schemas.metrics import METRICS, metric
 
-__all__ = ["daily_page", "dashboard_page", "duration", "number", "script_safe", "share", "svg"]
+__all__ = [
+    "conversations_page",
+    "daily_page",
+    "dashboard_page",
+    "duration",
+    "message_page",
+    "number",
+    "png",
+    "script_safe",
+    "share",
+    "svg",
+]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -60,53 +76,108 @@ def svg(spec: Mapping[str, Any]) -> str:
     return str(vl_convert.vegalite_to_svg(dict(spec)))
 
 
+def png(spec: Mapping[str, Any]) -> bytes:
+    """The drawing of a chart as a picture, for what cannot show SVG."""
+    return bytes(vl_convert.vegalite_to_png(dict(spec)))
+
+
 def dashboard_page(
     *,
-    headline: Mapping[str, Any],
-    tables: Mapping[str, Rows],
-    charts: Mapping[str, Mapping[str, Any]],
+    header: Mapping[str, Any],
+    cube: bytes,
+    carried: Rows,
     first_day: date | None,
     last_day: date | None,
+    left_out: bool,
+    most: int,
+    days: Sequence[str],
     zone: str,
     targets: Sequence[int],
     as_of: datetime | None,
     withheld: int = 0,
     least: int = 1,
 ) -> str:
-    """The dashboard over all days.
+    """The dashboard over all days: a page that computes its numbers in the browser, from what it carries.
 
     Args:
-        headline: the row of `headline.sql`.
-        tables: rows of report queries by name.
-        charts: specifications by the id of the element they are drawn in; one without rows is not drawn,
-            the page says that there is nothing yet.
-        first_day: first local day with traffic, or None where there is none.
-        last_day: last such day.
+        header: of the cube: its dimensions, days, tables, exact percentiles, users.
+        cube: its columns, compressed.
+        carried: the newest conversations, each with `followed` and `transcript`, as `engines.following` gives
+            them.
+        first_day: first local day of the cube, or None where there is nothing.
+        last_day: the last.
+        left_out: whether there are earlier days that the cube does not hold.
+        most: conversations of which the cube holds at most the newest.
+        days: those that have a report of their own.
         zone: IANA name of the days' zone.
         targets: RESPONSE_TARGETS, seconds.
         as_of: latest change of the source, UTC.
         withheld: rows that are left out, as they are about too few.
         least: MIN_GROUP_SIZE.
     """
-    drawn = {name: spec for name, spec in charts.items() if spec["data"]["values"]}
+    meta = {
+        "zone": zone,
+        "targets": list(targets),
+        "metrics": {
+            name: {"title": one.title, "heading": one.heading, "definition": one.definition}
+            for name, one in METRICS.items()
+        },
+        "folded": [name for name, values in header["dimensions"].items() if len(values) > FOLDED_FROM],
+    }
+    vega, script = _vega_bundle(), _dashboard_script()
     return (
         _templates()
         .get_template("dashboard.html.j2")
         .render(
-            headline=headline,
-            tables=tables,
-            clocks=sorted(tables["targets"], key=lambda row: list(formats.CLOCKS).index(row["clock"])),
-            drawn=drawn,
-            specs=script_safe(drawn),
-            vega=_vega_bundle(),
+            meta=script_safe(meta),
+            header=packing.compressed_json(header),
+            cube=packing.text_of(cube),
+            carried=packing.compressed_json([_listed(row) for row in carried]),
+            vega=vega,
+            script=script,
+            policy=_policy(vega, script),
             first_day=first_day,
             last_day=last_day,
+            left_out=left_out,
+            most=most,
+            days=list(days),
             zone=zone,
-            targets=targets,
             as_of=as_of,
             withheld=withheld,
             least=least,
         )
+    )
+
+
+# A dimension of as many values as the cube tells apart has a place for the rest.
+FOLDED_FROM = 23
+
+
+def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A conversation as the page reads it: instants as microseconds, messages as lists."""
+    said = [
+        [int(m["created_at"].timestamp() * 1_000_000), m["sender_type"], m["text"], m["translation"]]
+        for m in row["transcript"]
+    ]
+    names = ("channel", "language", "category", "outcome", "started_us", "messages", "first_response_s")
+    return {
+        "id": row["conversation_id"],
+        "user": row["user_id"],
+        **{name: row[name] for name in names},
+        "followed": row["followed"],
+        "transcript": said,
+    }
+
+
+def _policy(*scripts: str) -> str:
+    """A content policy under which these scripts run, and nothing is ever asked of a network."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -116,6 +187,14 @@ def _vega_bundle() -> str:
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
         "</script", "<\\/script"
     )
+
+
+@cache
+def _dashboard_script() -> str:
+    """The page's own script, whose names stay its own: Vega's bundle has hundreds at the top."""
+    folder = resources.files("cai_assets") / "templates"
+    parts = [(folder / name).read_text("utf-8") for name in ("dashboard_data.js", "dashboard.js")]
+    return f"(() => {{\n{''.join(parts)}}})();"
 
 
 def daily_page(
@@ -158,6 +237,53 @@ def daily_page(
             least=least,
         )
     )
+
+
+def conversations_page(
+    *,
+    view: Any,
+    total: int,
+    conversations: Rows,
+    transcripts: Mapping[str, Rows],
+    page: int,
+    last: int,
+    address: Callable[[int], str],
+    back: str,
+    zone: ZoneInfo,
+) -> str:
+    """A page of the conversations behind a number.
+
+    Args:
+        view: what they are of: what, detail, first_day, last_day, chosen.
+        total: how many there are.
+        conversations: those of this page, rows of `listed.sql`.
+        transcripts: rows of `transcripts.sql` by conversation.
+        page: which this is, from 1.
+        last: the last.
+        address: of another page.
+        back: of the dashboard, in the same view.
+        zone: zone of the instants.
+    """
+    return (
+        _templates()
+        .get_template("conversations.html.j2")
+        .render(
+            view=view,
+            total=total,
+            conversations=conversations,
+            transcripts=transcripts,
+            page=page,
+            last=last,
+            address=address,
+            back=back,
+            zone=zone,
+        )
+    )
+
+
+def message_page(*, title: str, text: str) -> str:
+    """A page that says one thing, as that there is none."""
+    return _templates().get_template("message.html.j2").render(title=title, text=text)
 
 
 def withheld_page(title: str, least: int) -> str:

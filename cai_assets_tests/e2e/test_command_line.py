@@ -91,6 +91,10 @@ def test_the_report_of_all_days_is_the_sum_of_the_days(
     whole = json.loads(cai(folder, "report", "--json").stdout)
     known = status(folder)
     days = [known["first_day"], known["last_day"]]
+    exported = json.loads(cai(folder, "export", "--format", "csv", "-o", "tables", "--json").stdout)
+    rows = {Path(file["path"]).stem: file["rows"] for file in exported}
+    assert rows["conversations"] == whole["headline"][0]["conversations"]
+    assert (folder / "tables/volume.csv").read_text("utf-8-sig").startswith('"Report date","Conversations"')
     parts = [json.loads(cai(folder, "report", "--json", "--from", day, "--to", day).stdout) for day in days]
     for name in ("conversations", "messages", "unanswered", "waits"):
         assert whole["headline"][0][name] == sum(part["headline"][0][name] for part in parts)

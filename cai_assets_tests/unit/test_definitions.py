@@ -38,7 +38,9 @@ LAYERS = {
         *("local_hour", "heatmap", "funnel", "handling", "terms"),
         *("topic", "topic_conversation", "topic_week"),
     },
-    "reports": {"analytics_reports", "user_analytics", "daily_report", "dashboard", "plain_parquet"},
+    "reports": {
+        *("analytics_reports", "user_analytics", "daily_report", "dashboard", "exports", "plain_parquet"),
+    },
 }
 DAILY_LAYERS = {"raw", "documents", "enrichment", "lake", "facts"}
 
@@ -136,4 +138,4 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [48, False]
+    assert json.loads(done.stdout.splitlines()[-1]) == [49, False]

@@ -6,6 +6,7 @@ import re
 import statistics
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import duckdb
@@ -30,7 +31,6 @@ from cai_assets_tests.conftest import REPOSITORY
 from cai_assets_tests.lake_data import Warehouse
 from cai_assets_tests.unit.test_analytics import Sample, us
 from cai_assets_tests.unit.test_charts_and_pages import HEADLINE
-from cai_assets_tests.unit.test_charts_and_pages import TABLES as PAGE_TABLES
 
 NAMES = sorted(METRICS)
 Sampled = tuple[Warehouse, Sample, duckdb.DuckDBPyConnection]
@@ -177,34 +177,32 @@ def test_values_are_those_of_the_oracle(sampled: Sampled) -> None:
 # -- where it is seen
 
 
-def test_the_dashboard_says_what_its_numbers_mean() -> None:
-    page = pages.dashboard_page(
-        headline=HEADLINE,
-        tables={**PAGE_TABLES, "languages": [dict.fromkeys(LANGUAGE_ROW, 1) | {"language": "de"}]},
-        charts={},
-        first_day=None,
-        last_day=None,
-        zone="UTC",
-        targets=(60, 300, 900),
-        as_of=None,
+def test_a_day_says_what_its_numbers_mean() -> None:
+    page = pages.daily_page(
+        day="2025-03-20",
+        headline={**HEADLINE, "conversations": 1},
+        clocks=[dict.fromkeys(("clock", "n", "n_open", "p50_s", "p90_s", "p95_s", "p99_s", "max_s"), 1)],
+        hours_svg="",
+        conversations=[
+            {**dict.fromkeys(CONVERSATION, "x"), "started_us": 0, "messages": 1, "first_response_s": None}
+        ],
+        transcripts={},
+        shown=1,
+        zone=ZoneInfo("UTC"),
     )
-    shown = metric("containment_rate")
+    shown = metric("resolution_rate")
     assert f'<div class="figure" title="{shown.definition}"><dt>{shown.title}</dt>' in page
-    heading = metric("translation_coverage")
+    heading = metric("response_n_open")
     assert f'<th scope="col" title="{heading.definition}">{heading.heading}</th>' in page
 
 
-LANGUAGE_ROW = (
-    *("language", "messages", "user_messages", "needing_translation", "translated", "failed", "skipped"),
-    *("detection_compared", "detection_agreeing"),
-)
+CONVERSATION = ("conversation_id", "user_id", "channel", "language", "category", "outcome")
 
 
 def test_charts_take_their_titles_from_the_metrics() -> None:
-    y = charts.messages([])["encoding"]["y"]
-    assert y["title"] == metric("messages").unit
-    tips = charts.volume([])["encoding"]["tooltip"]
-    assert tips[-1]["title"] == metric("conversations_started").title
+    encoding = charts.hours([])["encoding"]
+    assert encoding["y"]["title"] == metric("messages").unit
+    assert encoding["tooltip"][-1]["title"] == metric("messages").title
 
 
 def test_the_ui_shows_unit_definition_and_metric_of_a_column() -> None:

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.domain import erasure
-from cai_assets.domain.groups import GROUP_OF_MART, GROUP_OF_QUERY, Group, is_withheld, published
+from cai_assets.domain.groups import (
+    GROUP_OF_MART,
+    GROUP_OF_QUERY,
+    GROUP_OF_SHEET,
+    OF_CELLS,
+    Group,
+    is_withheld,
+    published,
+)
+from cai_assets.engines.exports import NAMES
 from cai_assets.engines.models import load_queries
 from cai_assets.resources.erasure_mongo import COLLECTIONS_ERASED
 from cai_assets.schemas.base import Table
@@ -40,7 +49,9 @@ def test_every_mart_and_every_report_query_names_its_group() -> None:
     for table in MARTS:
         column = GROUP_OF_MART[table.name]
         assert column in (None, "") or column in table.by_name, table.name
-    assert set(GROUP_OF_QUERY) == {query.name for query in load_queries("reports")}
+    assert set(GROUP_OF_QUERY) | OF_CELLS == {query.name for query in load_queries("reports")}
+    assert not set(GROUP_OF_QUERY) & OF_CELLS
+    assert set(GROUP_OF_SHEET) == set(NAMES)
 
 
 @given(
@@ -49,12 +60,12 @@ def test_every_mart_and_every_report_query_names_its_group() -> None:
 )
 def test_no_group_below_the_least_is_published(rows: list[dict[str, int | None]], least: int) -> None:
     headline = [{"distinct_users": 3}]
-    tables, withheld = published({"days": rows, "top_users": rows, "headline": headline}, least)
-    assert all(not row["conversations"] or row["conversations"] >= least for row in tables["days"])
+    tables, withheld = published({"categories": rows, "top_users": rows, "headline": headline}, least)
+    assert all(not row["conversations"] or row["conversations"] >= least for row in tables["categories"])
     expected = [row for row in rows if not row["conversations"] or row["conversations"] >= least]
-    assert tables["days"] == expected
+    assert tables["categories"] == expected
     assert tables["top_users"] == ([] if least > 1 else rows)
-    assert withheld == 2 * len(rows) - len(tables["days"]) - len(tables["top_users"])
+    assert withheld == 2 * len(rows) - len(tables["categories"]) - len(tables["top_users"])
     assert is_withheld({"distinct_users": 3}, least) is (least > 3)
     assert not is_withheld({"distinct_users": 0}, least)
 
