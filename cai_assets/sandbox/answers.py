@@ -12,7 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cai_assets.domain.redaction import Redactor
 from cai_assets.sandbox.rules import categorise, names_of
+from cai_assets.settings import Settings
 
 # gpt-4o-mini's list prices, in the unit Dify prints: US dollars per token times 1e-6.
 _PROMPT_PRICE, _COMPLETION_PRICE = "0.15", "0.60"
@@ -39,7 +41,11 @@ class Answer:
 
 
 class Translator:
-    """Translations by exact lookup in parallel texts (columns of `seed.PARALLEL`)."""
+    """Translations by exact lookup in parallel texts (columns of `seed.PARALLEL`).
+
+    A text whose e-mail addresses, numbers and the like the platform masked is found by what it is then, and
+    answered with its translation masked likewise.
+    """
 
     def __init__(self, parallel: pa.Table) -> None:
         self._exact: dict[tuple[str, str, str], str] = {}
@@ -53,16 +59,19 @@ class Translator:
             pc.sort_indices(counted, sort_keys=[("count_all", "descending"), ("target_text", "ascending")])
         )
         totals: dict[tuple[str, str], dict[str, int]] = {}
+        mask = Redactor("mask", Settings.model_fields["redact_phone_regions"].default).text
         for source, target, text, translated, count in zip(
             *(counted[name].to_pylist() for name in [*keys, "count_all"]), strict=True
         ):
             if text is None or translated is None:
                 continue
-            source, target, text = _language(source), _language(target), _normal(text)
-            self._exact.setdefault((source, target, text), translated)
-            self._known.add((source, text))
-            by_text = totals.setdefault((target, text), {})
-            by_text[translated] = by_text.get(translated, 0) + count
+            source, target = _language(source), _language(target)
+            for asked, answered in dict.fromkeys(((text, translated), (mask(text), mask(translated)))):
+                asked = _normal(asked)
+                self._exact.setdefault((source, target, asked), answered)
+                self._known.add((source, asked))
+                by_text = totals.setdefault((target, asked), {})
+                by_text[answered] = by_text.get(answered, 0) + count
         for key, choices in totals.items():
             self._any_source[key] = min(choices, key=lambda choice: (-choices[choice], choice))
 

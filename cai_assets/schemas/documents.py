@@ -219,7 +219,7 @@ _STATE = Collection(
 _ERASURES = Collection(
     name="erasures",
     description="Who was erased, as keyed hashes; receipts; raw rows that were dropped for it, by day.",
-    indexes=(Index(("kind",)),),
+    indexes=(Index(("kind",)), Index(("kind", "table"))),
 )
 
 SOURCE_COLLECTIONS = {"conversations": _CONVERSATIONS, "messages": _MESSAGES}

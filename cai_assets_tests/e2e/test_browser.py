@@ -46,7 +46,7 @@ def test_the_graph_shows_every_layer_and_every_asset(
         names = {name for of, name in TABLES if of == layer} or set(REPORTS if layer == "reports" else ())
         watched.page.goto(f"{place}/{layer}/list", wait_until="domcontentloaded")
         for name in sorted(names):
-            watched.see(name)
+            watched.see(f"{layer} / {name}")
     assert watched.page.get_by_text("Join the Dagster community").count() == 0
     local_only(watched, ui)
     assert watched.problems == []

@@ -81,6 +81,7 @@ def test_a_person_is_counted_then_erased_with_a_receipt(folder: Path) -> None:
     assert user not in listed.stdout
 
 
+@pytest.mark.soak
 def test_killed_it_goes_on_and_ends(folder: Path) -> None:
     kills(folder, users(folder)[1], delays=(9.0,))
 

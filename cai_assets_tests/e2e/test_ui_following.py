@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import requests
 
 from cai_assets.conditions import ALL_DAYS
@@ -11,7 +12,7 @@ from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.partitions import RANGE_START
 from cai_assets_tests.fixtures.ui import UI_DAYS, Backfill, UserInterface
 
-ARRIVAL_SECONDS = 300
+ARRIVAL_SECONDS = 600
 
 SENSOR = {
     "repositoryName": "__repository__",
@@ -30,6 +31,8 @@ RUNS = """query Runs($filter: RunsFilter!) { runsOrError(filter: $filter, limit:
     ... on Runs { results { runId status tags { key value } } } } }"""
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
 def test_a_late_message_reaches_the_dashboard_without_a_hand(
     ui: UserInterface, ui_backfill: Backfill, record_property: Any
 ) -> None:

@@ -158,6 +158,7 @@ def test_a_document_removed_behind_the_platforms_back_is_noticed(platform: Platf
     assert all(victim["partition"] in (description or "") for description in failed.values())
 
 
+@pytest.mark.soak
 def test_the_lake_may_live_on_s3(
     make_platform: PlatformFactory, six_days_sandbox: SandboxProcess, s3_server: S3Server
 ) -> None:

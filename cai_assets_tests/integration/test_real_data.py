@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
+from cai_assets.domain.redaction import redactor_of
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.conftest import shared_data, shared_path
 from cai_assets_tests.fixtures.platform import Platform, PlatformFactory
@@ -51,11 +53,16 @@ def real(request: pytest.FixtureRequest, make_platform: PlatformFactory) -> Iter
         yield make_platform(sandbox)
 
 
-@pytest.mark.parametrize("real", ["star", "bcontrast"], indirect=True)
+# The models give star's values in `test_golden_metrics.py` too; the whole way of it takes minutes.
+@pytest.mark.parametrize("real", [pytest.param("star", marks=pytest.mark.soak), "bcontrast"], indirect=True)
 def test_the_parquet_holds_the_true_values(real: Platform, request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.params["real"]
     result = real.run(*DAYS[name])
-    failed = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    failed = [
+        e
+        for e in result.get_asset_check_evaluations()
+        if not e.passed and e.severity == dg.AssetCheckSeverity.ERROR
+    ]
     assert failed == []
     expected: dict[str, Any] = json.loads(shared_path("reference", "golden_metrics.json").read_text())[name]
     found = golden_figures(real)
@@ -96,6 +103,9 @@ def test_every_german_message_is_translated_by_the_human_translation(real: Platf
                 [str(gold_file)],
             ).fetchall()
         )
+    # Both sides without phone numbers and the like: Dify was sent masked texts, and the lake holds such.
+    mask = redactor_of(real.settings).text
+    gold = {(mask(source), mask(target)) for source, target in gold}
     messages = {row["message_id"]: row["text"] for row in real.table("lake", "messages").to_pylist()}
     untrue = [row for row in translations if (messages[row["message_id"]], row["text"]) not in gold]
     assert untrue == []
