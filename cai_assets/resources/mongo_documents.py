@@ -119,9 +119,9 @@ def replace_partitions(
 def _garbage_collected_by_parts() -> Iterator[Callable[[], None]]:
     """Collect garbage when it is asked for instead of whenever there are 700 objects more.
 
-    Millions of dictionaries come and go here, none of them in a circle: looking for circles among them took
-    two fifths of the time (measured, 100,000 messages: 6.2 s; 5.1 s with what was there before frozen; 4.0 s
-    so).
+    Millions of dictionaries come and go here, none of them in a circle, and looking for circles among them
+    costs (measured by the thread's clock, a message: typing 15.7 µs, and 13.2 µs without; its insert 5.2 µs,
+    and 2.2 µs without).
     """
     was_on = gc.isenabled()
     gc.freeze()
