@@ -131,6 +131,7 @@ def test_a_backfill_that_fails_says_which_step_and_ends_with_1(
     assert "materialise" in failing.stdout
 
 
+@pytest.mark.soak  # two minutes; `test_changes_sensor` holds the sweep itself
 def test_a_sweep_marks_what_is_not_up_to_date_and_refreshes_it_where_asked(
     demo: tuple[Path, "subprocess.CompletedProcess[str]"],
 ) -> None:

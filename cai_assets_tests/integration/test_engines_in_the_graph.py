@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.sandbox.process import SandboxProcess
-from cai_assets_tests.fixtures.platform import SAMPLE_DAYS, Platform, PlatformFactory
+from cai_assets_tests.fixtures.platform import SAMPLE_DAYS, TABLES_ALONE, Platform, PlatformFactory
 
 MODELS = "group:facts or group:marts"
 
@@ -15,7 +15,7 @@ def test_facts_and_marts_by_polars_are_those_of_duckdb(
     make_platform: PlatformFactory, six_days_sandbox: SandboxProcess
 ) -> None:
     platform = make_platform(six_days_sandbox)
-    platform.run(*SAMPLE_DAYS)
+    platform.run(*SAMPLE_DAYS, select=TABLES_ALONE)
     before = platform.values()
     settings = platform.settings.model_copy(
         update={"engine": "cudf", "engine_per_table": {"marts.user": "duckdb"}, "enable_gpu": False}

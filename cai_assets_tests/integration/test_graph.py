@@ -7,7 +7,14 @@ import pytest
 from cai_assets.partitions import days_between
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.fixtures.lake import ACCESS_KEY, SECRET_KEY, S3Server
-from cai_assets_tests.fixtures.platform import LEDGER, SAMPLE, SAMPLE_DAYS, Platform, PlatformFactory
+from cai_assets_tests.fixtures.platform import (
+    LEDGER,
+    SAMPLE,
+    SAMPLE_DAYS,
+    TABLES_ALONE,
+    Platform,
+    PlatformFactory,
+)
 
 SPREAD = {"enable_multithreading": True, "max_workers": 2}
 
@@ -31,10 +38,10 @@ def test_a_range_goes_through_every_layer_in_one_run(platform: Platform) -> None
 
 
 def test_materialising_all_again_changes_nothing(platform: Platform) -> None:
-    platform.run(*SAMPLE_DAYS)
+    platform.run(*SAMPLE_DAYS, select=TABLES_ALONE)
     before = platform.values()
     versions = {path: platform.lake_table(*path).version() for path in before if path[0] != "raw"}
-    platform.run(*SAMPLE_DAYS)
+    platform.run(*SAMPLE_DAYS, select=TABLES_ALONE)
     assert platform.values() == before
     assert {path: platform.lake_table(*path).version() for path in versions} == versions
 
@@ -43,23 +50,24 @@ def test_days_in_any_order_give_the_same_values(
     make_platform: PlatformFactory, six_days_sandbox: SandboxProcess
 ) -> None:
     at_once, one_by_one = make_platform(six_days_sandbox), make_platform(six_days_sandbox)
-    at_once.run(*SAMPLE_DAYS)
+    at_once.run(*SAMPLE_DAYS, select=TABLES_ALONE)
     days = days_between(*SAMPLE_DAYS)
     random.Random(11).shuffle(days)
     for day in days:
-        one_by_one.run(day)
+        one_by_one.run(day, select=TABLES_ALONE)
     assert one_by_one.values(but=LEDGER) == at_once.values(but=LEDGER)
 
 
+@pytest.mark.soak  # `test_ranges` holds processes to the same bytes, without the graph around them
 def test_processes_give_the_values_and_the_versions_that_one_thread_gives(
     make_platform: PlatformFactory, six_days_sandbox: SandboxProcess
 ) -> None:
     platform = make_platform(six_days_sandbox, enable_multithreading=False)
-    platform.run(*SAMPLE_DAYS)
+    platform.run(*SAMPLE_DAYS, select=TABLES_ALONE)
     before = platform.values()
     versions = {path: platform.lake_table(*path).version() for path in before if path[0] != "raw"}
     spread = Platform(platform.settings.model_copy(update=SPREAD), platform.instance)
-    result = spread.run(*SAMPLE_DAYS)
+    result = spread.run(*SAMPLE_DAYS, select=TABLES_ALONE)
     assert spread.values() == before
     assert {path: spread.lake_table(*path).version() for path in versions} == versions
     logged = [entry.user_message for entry in platform.instance.all_logs(result.run_id)]
@@ -70,12 +78,12 @@ def test_processes_give_the_values_and_the_versions_that_one_thread_gives(
 def test_a_refreshed_day_equals_a_rebuild(make_platform: PlatformFactory) -> None:
     with SandboxProcess.start("sample", sample_options=SAMPLE) as sandbox:
         refreshed = make_platform(sandbox)
-        refreshed.run(*SAMPLE_DAYS)
+        refreshed.run(*SAMPLE_DAYS, select=TABLES_ALONE)
         dirty = change_the_source(sandbox)
         for day in sorted(dirty):
-            refreshed.run(day)
+            refreshed.run(day, select=TABLES_ALONE)
         rebuilt = make_platform(sandbox)
-        rebuilt.run(*SAMPLE_DAYS)
+        rebuilt.run(*SAMPLE_DAYS, select=TABLES_ALONE)
         assert refreshed.values(but=LEDGER) == rebuilt.values(but=LEDGER)
         live = {"deleted_at": None}
         with refreshed.mongo() as ours, rebuilt.mongo() as theirs:
@@ -144,7 +152,7 @@ def change_the_source(sandbox: SandboxProcess) -> set[str]:
 
 @pytest.mark.parametrize("name", ["messages", "conversations"])
 def test_a_document_removed_behind_the_platforms_back_is_noticed(platform: Platform, name: str) -> None:
-    platform.run(*SAMPLE_DAYS)
+    platform.run(*SAMPLE_DAYS, select=TABLES_ALONE)
     with platform.mongo() as mongo:
         victim = mongo.collection(name).find_one({"deleted_at": None})
         assert victim is not None

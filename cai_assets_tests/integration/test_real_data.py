@@ -14,7 +14,7 @@ import pytest
 from cai_assets.domain.redaction import redactor_of
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.conftest import shared_data, shared_path
-from cai_assets_tests.fixtures.platform import Platform, PlatformFactory
+from cai_assets_tests.fixtures.platform import TABLES_ALONE, Platform, PlatformFactory
 
 DAYS = {"star": ("2020-05-12", "2020-05-27"), "bcontrast": ("2024-01-01", "2024-06-30")}
 
@@ -57,7 +57,7 @@ def real(request: pytest.FixtureRequest, make_platform: PlatformFactory) -> Iter
 @pytest.mark.parametrize("real", [pytest.param("star", marks=pytest.mark.soak), "bcontrast"], indirect=True)
 def test_the_parquet_holds_the_true_values(real: Platform, request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.params["real"]
-    result = real.run(*DAYS[name])
+    result = real.run(*DAYS[name], select=TABLES_ALONE)
     failed = [
         e
         for e in result.get_asset_check_evaluations()
@@ -91,7 +91,7 @@ def golden_figures(platform: Platform) -> dict[str, float]:
 
 @pytest.mark.parametrize("real", ["bcontrast"], indirect=True)
 def test_every_german_message_is_translated_by_the_human_translation(real: Platform) -> None:
-    real.run("2024-01-01", "2024-01-14")
+    real.run("2024-01-01", "2024-01-14", select=TABLES_ALONE)
     translations = real.table("lake", "translations").to_pylist()
     assert translations
     assert {row["status"] for row in translations} == {"ok"}
