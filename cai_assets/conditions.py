@@ -22,9 +22,9 @@ _changed = (
     _facts_changed.since(dg.AutomationCondition.newly_requested()) & _facts_changed.since(_made_by_others)
 ) | dg.AutomationCondition.any_deps_updated().since_last_handled()
 
-# What failed is tried again by itself, four times a day at most, whether or not anything changes: the reason may
-# have been a server, a disk or a release that is mended by now. Counted since the last request, so that a table
-# that waits while a run makes facts is not passed over.
+# What failed is tried again by itself, four times a day at most, whether or not anything changes: the reason
+# may have been a server, a disk or a release that is mended by now. Counted since the last request, so that a
+# table that waits while a run makes facts is not passed over.
 TRIED_AGAIN = "40 */6 * * *"
 _failed = dg.AutomationCondition.execution_failed() & dg.AutomationCondition.cron_tick_passed(
     TRIED_AGAIN
