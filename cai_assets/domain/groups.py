@@ -63,7 +63,8 @@ ADDING_UP: Final[Mapping[str, tuple[str, ...]]] = {
     "languages": (),
     "categories": (),
 }
-"""Queries whose rows add up to a total on the same page: by which columns there is one total each. Of these a group withheld alone could be had by subtraction."""
+"""Queries whose rows add up to a total on the same page, with the columns by which there is one total each.
+Of these a group withheld alone could be had by subtraction."""
 
 OF_CELLS: Final = frozenset(
     {
