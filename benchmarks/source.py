@@ -13,7 +13,7 @@ the pace that NocoDB allows (docs/adr/0037):
     python benchmarks/source.py                        at NocoDB's own pace, 4 requests a second
     python benchmarks/source.py --pace 0 --nocodb told.json --data folder
                                                        a real NocoDB without any pace, as fast as it answers
-    python benchmarks/source.py --pace 0               the sandbox without any pace: the insert is slower then;
+    python benchmarks/source.py --pace 0               the sandbox without any pace: the insert is slower;
                                                        on two cores both miss the 80 %
     python benchmarks/source.py --memory               also 1,000,000 rows against 100,000
 
