@@ -157,7 +157,10 @@ def daily_safety(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] |
         (date.fromisoformat(today) - timedelta(days=SAFETY_DAYS)).isoformat(),
         DAILY.get_first_partition_key() or today,
     )
-    days = set(days_between(first, today)) if first <= today else set()
+    last = min(today, DAILY.get_last_partition_key() or today)
+    days = set(days_between(first, last)) if first <= last else set()
+    if not days:
+        return dg.SkipReason(f"no day from {first} on is kept: the last one is {last}")
     left = days - _busy_days(context.instance)
     if not left:
         return dg.SkipReason(f"runs under way cover all days from {first} to {today}")

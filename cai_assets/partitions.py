@@ -1,5 +1,7 @@
 """The days by which every layer down to the facts is partitioned. Months of marts are plain columns."""
 
+from datetime import date, timedelta
+
 import dagster as dg
 
 from cai_assets.domain.days import contiguous_ranges, day_bounds, day_of, days_between
@@ -18,10 +20,18 @@ __all__ = [
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 """Tags of a run that name its first and its last day."""
 
+
+def _day_after(day: str | None) -> str | None:
+    """What Dagster calls the end."""
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat() if day else None
+
+
 # The start is a setting read once and never a moving date: a moving one renumbers partitions and breaks
-# backfills. `end_offset=1` makes today a partition too, so that the current day can be refreshed.
+# backfills. `end_offset=1` makes today a partition too, so that the current day can be refreshed. Of an
+# archive the end is set: the UI plots its newest hundred days, and those of today would all be empty.
 DAILY = dg.DailyPartitionsDefinition(
     start_date=load_settings().partition_start_date,
+    end_date=_day_after(load_settings().partition_end_date),
     timezone=load_settings().report_timezone,
     end_offset=1,
 )

@@ -133,9 +133,11 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
         "def refuse(*_): raise AssertionError('the network was used at import')\n"
         "socket.socket.connect = refuse\n"
         "from cai_assets.definitions import defs\n"
+        "defs.get_repository_def()\n"
         "keys = defs.resolve_asset_graph().materializable_asset_keys\n"
         "print(json.dumps([len(keys), 'pandas' in sys.modules or 'sklearn' in sys.modules]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [49, False]
+    assert done.stderr == "", "no warning at start"
