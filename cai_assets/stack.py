@@ -91,7 +91,7 @@ def _read_state(home: Home) -> Running | None:
             tuple(Process(**child) for child in state["children"]),
             state["ui"],
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError):  # half written when the machine stopped: it names nobody
         return None
