@@ -185,6 +185,11 @@ class Settings(BaseSettings):
     partition_start_date: str = Field(
         "2020-01-01", pattern=r"^\d{4}-\d\d-\d\d$", description="First day; set it before the first run."
     )
+    partition_end_date: str | None = Field(
+        None,
+        pattern=r"^\d{4}-\d\d-\d\d$",
+        description="Last day, of a source that gets no newer ones; unset: today.",
+    )
 
     # -- privacy
     pseudonym_key: SecretStr | None = Field(None, description="Key of the hashes that stand for user ids.")
@@ -255,6 +260,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.partition_end_date is not None and self.partition_end_date < self.partition_start_date:
+            raise ValueError("PARTITION_END_DATE lies before PARTITION_START_DATE")
         if self.source == "files" and self.source_dir is None:
             raise ValueError("SOURCE=files needs SOURCE_DIR, the folder with conversations and messages")
         if self.s3_enabled and not self.s3_bucket:
