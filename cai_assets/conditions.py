@@ -22,6 +22,14 @@ _changed = (
     _facts_changed.since(dg.AutomationCondition.newly_requested()) & _facts_changed.since(_made_by_others)
 ) | dg.AutomationCondition.any_deps_updated().since_last_handled()
 
+# What failed is tried again by itself, four times a day at most, whether or not anything changes: the reason
+# may have been a server, a disk or a release that is mended by now. Counted since the last request, so that a
+# table that waits while a run makes facts is not passed over.
+TRIED_AGAIN = "40 */6 * * *"
+_failed = dg.AutomationCondition.execution_failed() & dg.AutomationCondition.cron_tick_passed(
+    TRIED_AGAIN
+).since(dg.AutomationCondition.newly_requested()).with_label("six hours have passed")
+
 # What is missing of the marts a report is made of. Not of the facts: there, a day that nobody asked for yet
 # is nothing to wait for, and of the thousands of days since PARTITION_START_DATE some are always missing.
 _lacking = dg.AutomationCondition.any_deps_missing().ignore(dg.AssetSelection.groups("facts", "lake"))
@@ -40,7 +48,7 @@ _unchecked = dg.AutomationCondition.any_deps_match(
 ).with_label("a blocking check of an input is under way")
 
 FOLLOWS = (
-    _changed
+    (_changed | _failed.with_label("failed, and is tried again"))
     & ~_lacking
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
@@ -49,7 +57,7 @@ FOLLOWS = (
 ).with_label("follows its inputs")
 """`AutomationCondition.eager()` for tables over all days: once, when what they are made of has changed and no
 run makes it any more. Other than `eager()`, old days count like the latest, days that were never made are not
-waited for, and a table does not follow inputs whose blocking check failed."""
+waited for, a table does not follow inputs whose blocking check failed, and one that failed is tried again."""
 
 NEWEST_DAY = dg.AssetCheckKey(dg.AssetKey(["nocodb", "conversations"]), "newest_day_is_in_the_lake")
 """The check that looks at the days of the data, not at when tables were made; see `checks.arrival`."""

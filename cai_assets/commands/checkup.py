@@ -93,7 +93,7 @@ def time_zone(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "Time zone",
             "fail",
-            f"PARTITION_START_DATE={settings.partition_start_date} lies after today, {today}: there is no day",
+            f"PARTITION_START_DATE={settings.partition_start_date} lies after today, {today}: no day is left",
             "Set it to the day of the oldest conversation that is wanted.",
         )
         return

@@ -56,6 +56,16 @@ GROUP_OF_QUERY: Final[Mapping[str, str | None]] = {
 }
 """By query of `dbt_like_sql/reports`, the same."""
 
+ADDING_UP: Final[Mapping[str, tuple[str, ...]]] = {
+    "volume_by_day": (),
+    "outcomes_by_day": ("report_date",),
+    "resolution_by_channel": (),
+    "languages": (),
+    "categories": (),
+}
+"""Queries whose rows add up to a total on the same page, with the columns by which there is one total each.
+Of these a group withheld alone could be had by subtraction."""
+
 OF_CELLS: Final = frozenset(
     {
         *("cube_conversations", "cube_clocks", "cube_traffic", "cube_speech", "cube_agents", "cube_users"),
@@ -111,6 +121,34 @@ class Group:
         """The rows that may be published."""
         return [dict(row) for row in rows if self.keeps(row)]
 
+    def published_beside_totals(
+        self, rows: Sequence[Mapping[str, Any]], by: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """The rows that may be published where their totals are published too.
+
+        Beside rows about too few, the smallest others are withheld until those withheld are two at least and
+        together about no fewer than `least`: a total less the published rows tells nothing of a small group.
+
+        Args:
+            rows: in the order in which they are shown, which stays.
+            by: columns whose values share a total.
+        """
+        blocks: dict[tuple[Any, ...], list[int]] = {}
+        for number, row in enumerate(rows):
+            blocks.setdefault(tuple(row[name] for name in by), []).append(number)
+        hidden: set[int] = set()
+        for numbers in blocks.values():
+            own = [number for number in numbers if not self.keeps(rows[number])]
+            others = [number for number in numbers if self.keeps(rows[number]) and self._size(rows[number])]
+            others.sort(key=lambda number: (self._size(rows[number]), number))
+            while own and others and (len(own) < 2 or sum(self._size(rows[n]) for n in own) < self.least):
+                own.append(others.pop(0))
+            hidden |= set(own)
+        return [dict(row) for number, row in enumerate(rows) if number not in hidden]
+
+    def _size(self, row: Mapping[str, Any]) -> int:
+        return int(row[self.column] or 0) if self.column else 0
+
 
 def group_of_mart(name: str, least: int) -> Group:
     """How rows of a mart are withheld.
@@ -142,6 +180,8 @@ def published(
     kept = {
         name: [dict(row) for row in rows]
         if name == "headline"
+        else Group(GROUP_OF_QUERY[name], least).published_beside_totals(rows, ADDING_UP[name])
+        if name in ADDING_UP
         else Group(GROUP_OF_QUERY[name], least).published(rows)
         for name, rows in tables.items()
     }

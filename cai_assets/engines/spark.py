@@ -75,7 +75,7 @@ def reach(remote: str) -> None:
         socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise TransientError(
-            f"no Spark Connect answers at {host}:{port} (SPARK_REMOTE): {error}; start it, or correct the address"
+            f"no Spark Connect answers at {host}:{port} (SPARK_REMOTE): {error}; start it, or correct it"
         ) from error
 
 

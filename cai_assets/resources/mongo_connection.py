@@ -65,9 +65,7 @@ def _check_names(settings: Settings) -> None:
             )
         others = [other for other, taken in own.items() if taken == chosen and other != name]
         if chosen != name and others:
-            raise PermanentError(
-                f"{variable}={chosen}: that is the collection of {others[0]}; each kind of documents needs its own"
-            )
+            raise PermanentError(f"{variable}={chosen}: that is the collection of {others[0]}; name another")
 
 
 def explain(

@@ -345,7 +345,7 @@ class LocalStore(ObjectStore):
                 self.base.mkdir(parents=True, exist_ok=True)
             except FileNotFoundError as error:  # below what makes no folders, as /proc
                 raise PermanentError(
-                    f"PARQUET_BASE_DIR={self.base} cannot be made ({error.strerror}); set it to another folder"
+                    f"PARQUET_BASE_DIR={self.base} cannot be made ({error.strerror}); name another folder"
                 ) from error
             try:
                 probe.write_bytes(b"probe")

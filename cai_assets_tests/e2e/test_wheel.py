@@ -1,4 +1,4 @@
-"""The wheel as users install it: into an empty environment, used from an empty folder, far from the checkout."""
+"""The wheel as users install it: in an empty environment, used from an empty folder, no checkout about."""
 
 import json
 import os
@@ -17,7 +17,9 @@ UV = Path(sys.executable).with_name("uv")
 
 def run(folder: Path, *command: str | Path, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run a command with no variable of this process but where programs, caches and package indexes are."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "XDG_", "SSL_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "XDG_", "SSL_"))
+    }
     home = os.environ.get("HOME", str(folder))
     return subprocess.run(
         [str(part) for part in command],

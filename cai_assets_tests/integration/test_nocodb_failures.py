@@ -3,13 +3,13 @@
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from urllib.parse import quote, urlencode
 
 import pytest
 import requests
 
 from cai_assets.failures import PermanentError, TransientError
-from cai_assets.resources.nocodb import NocoDBSource
 from cai_assets.resources.source import (
     MESSAGES,
     SourceAccessError,
@@ -19,7 +19,7 @@ from cai_assets.resources.source import (
 )
 from cai_assets.sandbox.config import NOCODB_TOKEN
 from cai_assets.sandbox.process import SandboxProcess
-from cai_assets_tests.fixtures.sources import DAY, nocodb_settings
+from cai_assets_tests.fixtures.sources import DAY
 
 NEXT = DAY + timedelta(days=1)
 IDS = [f"c{n:03d}" for n in range(60)]
@@ -45,17 +45,9 @@ def own_sandbox(many_folder):
 
 
 @pytest.fixture
-def opened():
-    made = []
-
-    def build(sandbox, *, page_rows=100, batch_ids=20, window_rows=20_000, way="batches", **changes):
-        how = {"page_rows": page_rows, "batch_ids": batch_ids, "window_rows": window_rows, "way": way}
-        made.append(NocoDBSource(nocodb_settings(sandbox, **changes), blocked_seconds=0.05, **how))
-        return made[-1]
-
-    yield build
-    for source in made:
-        source.close()
+def opened(open_nocodb):
+    """Small pages and batches, so that there are several to fail."""
+    return partial(open_nocodb, page_rows=100, batch_ids=20, way="batches")
 
 
 @pytest.fixture(params=["batches", "scan"])

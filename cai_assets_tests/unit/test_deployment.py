@@ -3,6 +3,8 @@
 import configparser
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distribution
@@ -86,6 +88,17 @@ def test_settings_that_are_set_there_are_accepted(compose: dict[str, Any], value
     ):
         given = {name.lower(): value for name, value in group.items() if value and name not in OTHERS}
         Settings(_env_file=None, **given)
+
+
+def test_compose_keeps_to_the_specification() -> None:
+    checker = Path(sys.executable).with_name("check-jsonschema")
+    done = subprocess.run(
+        [checker, "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_no_secret_stands_in_a_file(compose: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -36,10 +37,14 @@ class Daemon:
             if key.path[0] in {"marts", "reports"} and key != DAILY_REPORT
         }
 
-    def ask(self) -> set[dg.AssetKey]:
-        """One tick: what it asks for."""
+    def ask(self, hours: float = 0) -> set[dg.AssetKey]:
+        """One tick, so many hours from now: what it asks for."""
         result = dg.evaluate_automation_conditions(
-            self.definitions, self.instance, asset_selection=tables_follow.asset_selection, cursor=self.cursor
+            self.definitions,
+            self.instance,
+            asset_selection=tables_follow.asset_selection,
+            cursor=self.cursor,
+            evaluation_time=datetime.now(UTC) + timedelta(hours=hours),
         )
         self.cursor = result.cursor
         asked = {key for key in self.whole if result.get_num_requested(key)}
@@ -87,6 +92,17 @@ class Daemon:
             )
             tell(dg.DagsterEventType.ASSET_CHECK_EVALUATION, evaluation)
         self.instance.report_run_canceled(run)
+
+    def failed(self, keys: set[dg.AssetKey]) -> None:
+        """A run of these that failed before it made any."""
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        run = self.instance.create_run_for_job(
+            job,
+            tags=tables_follow.run_tags,
+            asset_selection=frozenset(keys),
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        self.instance.report_run_failed(run)
 
     def refresh(self, *days: str, checked: Mapping[dg.AssetKey, bool] | None = None) -> None:
         """A run that made the facts of these days, one after the other."""
@@ -171,6 +187,28 @@ def test_marts_that_failed_a_check_are_made_anew_together_with_their_reports(dae
     daemon.made(dict.fromkeys(daemon.ask()), tables_follow.run_tags, checked={VOLUME: False})
     daemon.tick()
     daemon.refresh(RECENT)
+    assert daemon.tick() == daemon.whole
+
+
+def test_a_table_that_failed_is_tried_again_by_itself_every_six_hours(daemon: Daemon) -> None:
+    daemon.refresh(OLD)
+    marts = {key for key in daemon.whole if key.path[0] == "marts"}
+    daemon.made(dict.fromkeys(daemon.ask() - {VOLUME}), tables_follow.run_tags)
+    daemon.failed({VOLUME})
+    assert VOLUME not in daemon.ask(), "not at once"
+    for hours in (6, 12):
+        assert daemon.ask(hours) & marts == {VOLUME}, "what did not fail is left alone"
+        daemon.failed({VOLUME})
+        assert VOLUME not in daemon.ask(hours + 0.001), "once in six hours"
+    daemon.made({VOLUME: None}, tables_follow.run_tags)
+    assert VOLUME not in daemon.ask(18), "it is made"
+
+
+def test_the_next_morning_tries_what_failed_even_where_nothing_changed(daemon: Daemon) -> None:
+    daemon.refresh(RECENT)
+    daemon.failed(daemon.ask())
+    assert daemon.tick() == set()
+    daemon.refresh(RECENT)  # `daily_safety` makes the facts of the last days anew, whatever is in them
     assert daemon.tick() == daemon.whole
 
 

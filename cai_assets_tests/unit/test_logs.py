@@ -49,5 +49,5 @@ def test_newer_settings_take_the_place_of_older_ones(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PermanentError, match="LOG_FILE=.*cannot be written"):
+    with pytest.raises(PermanentError, match=r"LOG_FILE=.*cannot be written"):
         follow_settings(Settings(log_file=tmp_path / "file" / "log"))
