@@ -383,13 +383,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             mine = None
             if "script" not in options.skip:
                 found, mine, differ = against_script(bench, options.rounds, largest=largest)
-                wrong += differ
                 claims += found
                 show(found)
+                wrong += show_differences(differ)
             if beside_at:
                 mine = mine or bench.run("ours")
                 rows, differ = beside(bench, mine, peers)
-                wrong += differ
+                wrong += show_differences(differ)
             if mine:
                 bench.forget(mine)
             if largest and "memory" not in options.skip:
@@ -397,8 +397,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 show(claims[-1:])
             if not options.lakes:
                 shutil.rmtree(bench.lake)
-    for one in wrong:
-        print(f"DIFFERS {one}")
     if options.json:
         told = {"claims": [{**asdict(one), "holds": one.holds} for one in claims], "table": rows}
         options.json.write_text(json.dumps({**told, "differs": wrong}, indent=2) + "\n")
@@ -411,6 +409,13 @@ def show(claims: Sequence[Claim]) -> None:
         kept = "    " if one.bar is None else "ok  " if one.holds else "MISS"
         bar = "" if one.bar is None else f" (<= {one.bar:g})"
         print(f"{kept} {one.name}: {one.figure:,.4g}{bar}; {one.told}", flush=True)
+
+
+def show_differences(wrong: list[str]) -> list[str]:
+    """Print and return in what values differ."""
+    for one in wrong:
+        print(f"DIFFERS {one}", flush=True)
+    return wrong
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], *, head: bool = False) -> None:
