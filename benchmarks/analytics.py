@@ -15,6 +15,7 @@ Proves four claims over a lake of a year of made-up conversations:
     python benchmarks/analytics.py                                     1,000,000 and 10,000,000 messages
     python benchmarks/analytics.py --messages 100000 --rounds 1        a look whether it works
     python benchmarks/analytics.py --peers dbt pandas --skip memory
+    python benchmarks/analytics.py --lakes ~/lakes --skip script peers claim 4 alone, of a lake that stays
 
 Each run is a process of its own. Wall and CPU seconds are those of the work, without the start of Python and
 imports; for dbt the whole command. Memory is the sum of the high-water marks (VmHWM) of the processes of a
@@ -124,20 +125,28 @@ PEERS: dict[str, tuple[str, dict[str, Any], str]] = {
 class Bench:
     """Runs over one lake, each in a process of its own."""
 
-    def __init__(self, folder: Path, messages: int, dbt: Path | None) -> None:
+    def __init__(self, folder: Path, lakes: Path, messages: int, dbt: Path | None) -> None:
         self.messages = messages
         self._folder = folder / str(messages)
         self._dbt = dbt
         self._made = 0
-        self.lake = self._folder / "lake"
+        self.lake = lakes / f"{messages}-messages"
         self.days = day_names(DAYS)
 
-    def make(self) -> float:
-        """Make the lake, and return the seconds that took."""
+    def make(self) -> None:
+        """Make the lake, unless an earlier call has: it is whole where it has its name."""
+        if self.lake.exists():
+            print(f"{self.messages:,} messages: the lake is there.", flush=True)
+            return
         started = time.perf_counter()
-        wish = {"folder": str(self.lake), "messages": self.messages, "days": DAYS}
+        making = self.lake.with_name(f"{self.lake.name}-making")
+        if making.exists():
+            shutil.rmtree(making)
+        wish = {"folder": str(making), "messages": self.messages, "days": DAYS}
         subprocess.run([sys.executable, str(HERE / "analytics_lake.py"), json.dumps(wish)], check=True)
-        return time.perf_counter() - started
+        making.rename(self.lake)
+        took = time.perf_counter() - started
+        print(f"{self.messages:,} messages: the lake took {took:.0f} s to make.", flush=True)
 
     def run(self, what: str, settings: Mapping[str, Any] | None = None, **more: Any) -> Run:
         """One run, into a folder of its own.
@@ -350,9 +359,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS), help="of the table")
     parser.add_argument("--peers-at", type=int, help="size of the table; the first if not given")
     parser.add_argument(
-        "--skip", nargs="*", choices=["peers", "memory"], default=[], help="what to leave out"
+        "--skip", nargs="*", choices=["script", "peers", "memory"], default=[], help="what to leave out"
     )
     parser.add_argument("--folder", type=Path, help="where to work; some 8 GB at 10,000,000 messages")
+    parser.add_argument("--lakes", type=Path, help="folder of lakes that are kept, for parts run one by one")
     parser.add_argument("--dbt", type=Path, help="folder of an environment with dbt-duckdb")
     parser.add_argument("--json", type=Path, help="write all figures there, too")
     options = parser.parse_args(arguments)
@@ -362,24 +372,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     claims: list[Claim] = []
     rows: list[dict[str, Any]] = []
     wrong: list[str] = []
+    for kept in filter(None, [options.folder, options.lakes]):
+        kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cai-analytics-benchmark-", dir=options.folder) as folder:
         for messages in sizes:
-            bench = Bench(Path(folder), messages, dbt)
-            print(f"{messages:,} messages: the lake took {bench.make():.0f} s to make.", flush=True)
-            found, mine, differ = against_script(bench, options.rounds, largest=messages == sizes[-1])
-            wrong += differ
-            claims += found
-            show(found)
-            if peers and messages == (options.peers_at or sizes[0]):
+            largest = messages == sizes[-1]
+            bench = Bench(Path(folder), (options.lakes or Path(folder)).absolute(), messages, dbt)
+            bench.make()
+            beside_at = bool(peers) and messages == (options.peers_at or sizes[0])
+            mine = None
+            if "script" not in options.skip:
+                found, mine, differ = against_script(bench, options.rounds, largest=largest)
+                claims += found
+                show(found)
+                wrong += show_differences(differ)
+            if beside_at:
+                mine = mine or bench.run("ours")
                 rows, differ = beside(bench, mine, peers)
-                wrong += differ
-            bench.forget(mine)
-            if messages == sizes[-1] and "memory" not in options.skip:
+                wrong += show_differences(differ)
+            if mine:
+                bench.forget(mine)
+            if largest and "memory" not in options.skip:
                 claims.append(in_little_memory(bench))
                 show(claims[-1:])
-            shutil.rmtree(bench.lake)
-    for one in wrong:
-        print(f"DIFFERS {one}")
+            if not options.lakes:
+                shutil.rmtree(bench.lake)
     if options.json:
         told = {"claims": [{**asdict(one), "holds": one.holds} for one in claims], "table": rows}
         options.json.write_text(json.dumps({**told, "differs": wrong}, indent=2) + "\n")
@@ -392,6 +409,13 @@ def show(claims: Sequence[Claim]) -> None:
         kept = "    " if one.bar is None else "ok  " if one.holds else "MISS"
         bar = "" if one.bar is None else f" (<= {one.bar:g})"
         print(f"{kept} {one.name}: {one.figure:,.4g}{bar}; {one.told}", flush=True)
+
+
+def show_differences(wrong: list[str]) -> list[str]:
+    """Print and return in what values differ."""
+    for one in wrong:
+        print(f"DIFFERS {one}", flush=True)
+    return wrong
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], *, head: bool = False) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 
 from sqlglot import exp
 
-from cai_assets.engines.portable.expressions import ExpressionReader, Refused
+from cai_assets.engines.portable.expressions import ExpressionReader
+from cai_assets.engines.portable.fitting import Refused
 from cai_assets.engines.portable.kinds import FLOAT, INT, Kind
 from cai_assets.engines.portable.plan import Aggregate, Col, Expr, Lit, Ordering, Window
 

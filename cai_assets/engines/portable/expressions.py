@@ -1,19 +1,20 @@
 """Reading an expression of SQL: what it is made of, of which kind it is, and where two engines would differ.
 
-Columns, aggregates and windows are looked up by whoever reads the query (`selects`); the vocabulary was
-judged before. Every method here either understands a node whole or refuses it.
+Columns, aggregates and windows are looked up by whoever reads the query (`selects`), functions of texts and
+dates are read in `moments`, and the vocabulary was judged before. Every method here either understands a node
+whole or refuses it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from sqlglot import exp
 
+from cai_assets.engines.portable.fitting import Refused, fitted, refuse_points, sure
 from cai_assets.engines.portable.kinds import (
     BOOL,
     DATE,
     FLOAT,
-    INSTANT,
     INT,
     LOCAL,
     MONEY,
@@ -22,8 +23,8 @@ from cai_assets.engines.portable.kinds import (
     Kind,
     common,
 )
+from cai_assets.engines.portable.moments import MOMENTS, truncated
 from cai_assets.engines.portable.plan import Call, Expr, Lit, Param
-from cai_assets.engines.portable.vocabulary import Refusal, shown
 
 OPERATIONS: Final = frozenset(
     {
@@ -39,17 +40,8 @@ OPERATIONS: Final = frozenset(
 """Names of all operations; each engine has an entry for each."""
 
 TEXT_PARAMETERS: Final = frozenset({"report_timezone"})
-DATE_FORMATS: Final = ("%Y-%m-%d", "%Y-%m", "%Y")
 _TYPES: Final = {"BIGINT": INT, "DOUBLE": FLOAT, "VARCHAR": TEXT, "TEXT": TEXT, "DATE": DATE, "BOOLEAN": BOOL}
 _TYPE_NAMES: Final = "bigint, double, varchar, date, boolean or decimal(18, 8)"
-
-
-class Refused(Exception):  # noqa: N818  it never leaves the readers
-    """One construct that cannot be read."""
-
-    def __init__(self, node: exp.Expr, mend: str) -> None:
-        super().__init__(str(node))
-        self.refusal = Refusal(shown(node), mend)
 
 
 Resolve = Callable[[exp.Column], Expr]
@@ -86,9 +78,14 @@ class ExpressionReader:
 
     def read_bool(self, node: exp.Expr) -> Expr:
         """A condition."""
-        return self._fitting(node, BOOL, "write a condition: x = ..., x is null, a boolean column")
+        return self.read_as(node, BOOL, "write a condition: x = ..., x is null, a boolean column")
 
-    def _fitting(self, node: exp.Expr, kind: Kind, mend: str) -> Expr:
+    def read_as(self, node: exp.Expr, kind: Kind, mend: str) -> Expr:
+        """The expression as that kind.
+
+        Raises:
+            Refused: it is of another kind; with that mend.
+        """
         value = fitted(self.read(node), kind)
         if value is None:
             raise Refused(node, mend)
@@ -148,8 +145,8 @@ class ExpressionReader:
             raise Refused(node, "compare instants in microseconds, or cast(... as date)")
         if kind == BOOL and op not in {"eq", "ne"}:
             raise Refused(node, "booleans have no order: case when ... then 1 else 0 end")
-        _plain_numbers(node, left, right)
-        return Call(op, (_sure(left, kind), _sure(right, kind)), BOOL)
+        refuse_points(node, left, right)
+        return Call(op, (sure(left, kind), sure(right, kind)), BOOL)
 
     def _in(self, node: exp.In) -> Expr:
         value = self.read(node.this)
@@ -180,14 +177,14 @@ class ExpressionReader:
             raise Refused(node, mend)
         if kind.name == "decimal" and op == "mul":
             raise Refused(node, "cast(x as double) * ...: products of decimals are rounded differently")
-        _plain_numbers(node, left, right)
-        return Call(op, (_sure(left, kind), _sure(right, kind)), kind)
+        refuse_points(node, left, right)
+        return Call(op, (sure(left, kind), sure(right, kind)), kind)
 
     def _div(self, node: exp.Div) -> Expr:
         sides = [self.read(node.this), self.read(node.expression)]
         if not all(side.kind in (INT, FLOAT) for side in sides):
             raise Refused(node, "cast(x as double) / ...: quotients of decimals are rounded differently")
-        left, right = (_sure(side, FLOAT) for side in sides)
+        left, right = (sure(side, FLOAT) for side in sides)
         return Call("div", (left, right), FLOAT)
 
     def _whole(self, node: exp.Binary) -> Expr:
@@ -215,7 +212,7 @@ class ExpressionReader:
 
     def _math(self, node: exp.Func) -> Expr:
         op = {exp.Floor: "floor", exp.Ln: "ln", exp.Sqrt: "sqrt"}[type(node)]
-        return Call(op, (self._fitting(node.this, FLOAT, _NUMBERS),), FLOAT)
+        return Call(op, (self.read_as(node.this, FLOAT, _NUMBERS),), FLOAT)
 
     # -- choices
 
@@ -225,14 +222,14 @@ class ExpressionReader:
         default = node.args.get("default")
         results.append(self.read(default) if default is not None else Lit(None, NULL))
         kind = self._alike(node, results)
-        values = [_sure(result, kind) for result in results]
+        values = [sure(result, kind) for result in results]
         args = [part for pair in zip(conditions, values[:-1], strict=True) for part in pair]
         return Call("case", (*args, values[-1]), kind)
 
     def _coalesce(self, node: exp.Coalesce) -> Expr:
         values = [self.read(value) for value in (node.this, *node.expressions)]
         kind = self._alike(node, values)
-        return Call("coalesce", tuple(_sure(value, kind) for value in values), kind)
+        return Call("coalesce", tuple(sure(value, kind) for value in values), kind)
 
     def _alike(self, node: exp.Expr, values: list[Expr]) -> Kind:
         kind = common([value.kind for value in values])
@@ -259,7 +256,7 @@ class ExpressionReader:
     def _cast(self, node: exp.Cast) -> Expr:
         target = self._target(node)
         if target == DATE and isinstance(node.this, exp.TimestampTrunc | exp.DateTrunc):
-            return self._truncated(node.this)
+            return truncated(self, node.this)
         value = self.read(node.this)
         converted = fitted(value, target)
         if converted is not None:
@@ -280,72 +277,7 @@ class ExpressionReader:
             raise Refused(node, f"cast to {_TYPE_NAMES}")
         return _TYPES[name]
 
-    # -- texts
-
-    def _concat(self, node: exp.DPipe) -> Expr:
-        mend = "cast(x as varchar) || ..."
-        return Call("concat", tuple(self._fitting(n, TEXT, mend) for n in (node.this, node.expression)), TEXT)
-
-    def _text(self, node: exp.Func) -> Expr:
-        value = self._fitting(node.this, TEXT, "a text")
-        return Call("lower", (value,), TEXT) if isinstance(node, exp.Lower) else Call("length", (value,), INT)
-
-    def _split_part(self, node: exp.SplitPart) -> Expr:
-        value = self._fitting(node.this, TEXT, "a text")
-        by, place = self.read(node.args["delimiter"]), self.read(node.args["part_index"])
-        if not (isinstance(by, Lit) and by.kind == TEXT and by.value):
-            raise Refused(node, "a constant delimiter")
-        if not (isinstance(place, Lit) and isinstance(place.value, int) and place.value > 0):
-            raise Refused(node, "a constant place, from 1")
-        return Call("split_part", (value, by, place), TEXT)
-
-    # -- dates and instants
-
-    def _truncated(self, node: exp.TimestampTrunc | exp.DateTrunc) -> Expr:
-        unit = node.text("unit").upper()
-        if unit not in {"WEEK", "MONTH"}:
-            raise Refused(node, "date_trunc('week', ...) or date_trunc('month', ...)")
-        day = self._fitting(node.this, DATE, "a date: cast(x as date)")
-        return Call("week" if unit == "WEEK" else "month_start", (day,), DATE)
-
-    def _bare_truncated(self, node: exp.Expr) -> Expr:
-        raise Refused(node, "cast(date_trunc(...) as date): it is a timestamp in some engines")
-
-    def _date_diff(self, node: exp.DateDiff) -> Expr:
-        unit = node.text("unit").upper()
-        if unit not in {"DAY", "MONTH"}:
-            raise Refused(node, "date_diff of 'day' or 'month', or instants in microseconds, subtracted")
-        # The parser keeps the later one first.
-        start = self._fitting(node.expression, DATE, "a date: cast(x as date)")
-        end = self._fitting(node.this, DATE, "a date: cast(x as date)")
-        return Call("days_between" if unit == "DAY" else "months_between", (start, end), INT)
-
-    def _format_date(self, node: exp.TimeToStr) -> Expr:
-        format_ = self.read(node.args["format"])
-        if not isinstance(format_, Lit) or format_.value not in DATE_FORMATS:
-            raise Refused(node, f"one of the formats {', '.join(DATE_FORMATS)}")
-        day = self._fitting(node.this, DATE, "a date: cast(x as date)")
-        return Call("format_date", (day, format_), TEXT)
-
-    def _extract(self, node: exp.Extract) -> Expr:
-        part = node.name.lower()
-        value = self.read(node.expression)
-        if part == "hour" and value.kind != LOCAL:
-            raise Refused(node, "extract(hour from x at time zone $report_timezone)")
-        if part not in {"year", "month", "day", "hour", "isodow"} or value.kind not in (LOCAL, DATE):
-            raise Refused(node, "year, month, day, isodow of a date or a local timestamp")
-        return Call(part, (value,), INT)
-
-    def _at_zone(self, node: exp.AtTimeZone) -> Expr:
-        value, zone = self.read(node.this), self.read(node.args["zone"])
-        if value.kind != INSTANT or not isinstance(zone, Lit | Param) or zone.kind != TEXT:
-            raise Refused(node, "an instant of the lake at time zone $report_timezone")
-        return Call("at_zone", (value, zone), LOCAL)
-
-    def _anonymous(self, node: exp.Anonymous) -> Expr:
-        if node.name.lower() != "epoch_us" or len(node.expressions) != 1:
-            raise Refused(node, "epoch_us(instant)")
-        return Call("epoch_us", (self._fitting(node.expressions[0], INSTANT, "an instant"),), INT)
+    # -- structs
 
     def _field(self, node: exp.StructExtract) -> Expr:
         value, name = self.read(node.this), self.read(node.expression)
@@ -415,51 +347,6 @@ _READERS: Final[dict[type[exp.Expr], Callable[..., Expr]]] = {
     exp.Coalesce: ExpressionReader._coalesce,
     exp.Nullif: ExpressionReader._null_if,
     exp.Cast: ExpressionReader._cast,
-    exp.DPipe: ExpressionReader._concat,
-    exp.Lower: ExpressionReader._text,
-    exp.Length: ExpressionReader._text,
-    exp.SplitPart: ExpressionReader._split_part,
-    exp.TimestampTrunc: ExpressionReader._bare_truncated,
-    exp.DateTrunc: ExpressionReader._bare_truncated,
-    exp.DateDiff: ExpressionReader._date_diff,
-    exp.TimeToStr: ExpressionReader._format_date,
-    exp.Extract: ExpressionReader._extract,
-    exp.AtTimeZone: ExpressionReader._at_zone,
-    exp.Anonymous: ExpressionReader._anonymous,
+    **MOMENTS,
     exp.StructExtract: ExpressionReader._field,
 }
-
-
-def fitted(value: Expr, kind: Kind) -> Expr | None:
-    """The value as that kind where nothing is lost and every engine does it by itself, else None."""
-    if value.kind == kind:
-        return value
-    if value.kind == NULL:
-        return Call("null_to", (value,), kind)
-    if (value.kind, kind) == (INT, FLOAT):
-        if isinstance(value, Lit) and isinstance(value.value, int):
-            return Lit(float(value.value), FLOAT)
-        return Call("int_to_float", (value,), FLOAT)
-    return None
-
-
-def _sure(value: Expr, kind: Kind) -> Expr:
-    """`fitted`, of kinds that are known to be common."""
-    found = fitted(value, kind)
-    assert found is not None  # noqa: S101
-    return found
-
-
-def _plain_numbers(node: exp.Expr, left: Expr, right: Expr) -> None:
-    """Refuse 0.5 beside an integer: it is a decimal in some engines, so the result would be one too."""
-    for one, other in ((left, right), (right, left)):
-        if isinstance(one, Lit) and one.is_point and other.kind != FLOAT:
-            raise Refused(node, f"{one.value:e} beside whole numbers: with a point alone it is a decimal")
-
-
-def walk(value: Expr) -> Iterator[Expr]:
-    """The expression and all that it is made of."""
-    yield value
-    if isinstance(value, Call):
-        for part in value.args:
-            yield from walk(part)

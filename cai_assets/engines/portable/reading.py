@@ -1,7 +1,7 @@
 """A model read into a plan, or refused: the one way into the portable part, for engines and for the lint."""
 
 from cai_assets.engines.models import Model
-from cai_assets.engines.portable.expressions import Refused, fitted
+from cai_assets.engines.portable.fitting import Refused, fitted
 from cai_assets.engines.portable.kinds import schema_of
 from cai_assets.engines.portable.plan import Col, Item, Node, Project
 from cai_assets.engines.portable.selects import QueryReader, Tables

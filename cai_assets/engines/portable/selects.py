@@ -1,18 +1,20 @@
 """Reading the queries of a model: sources, joins, groups, windows, in the order in which SQL means them.
 
-Expressions are read by `expressions`. In the plan a column of a source carries the source's name before it
-(`m.partition`), so that both sides of a join can be told apart; a finished query has plain names.
+Expressions are read by `expressions`, joins by `joins`. Columns are named as `scope` has them until the query
+is finished; then they have plain names.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Final
 
 from sqlglot import exp
 
 from cai_assets.engines.portable.aggregates import read_aggregate, read_window
-from cai_assets.engines.portable.expressions import ExpressionReader, Refused
-from cai_assets.engines.portable.kinds import DATE, NULL, Kind, schema_of
+from cai_assets.engines.portable.expressions import ExpressionReader
+from cai_assets.engines.portable.fitting import Refused
+from cai_assets.engines.portable.joins import JoinReader, Source
+from cai_assets.engines.portable.kinds import DATE, NULL, schema_of
 from cai_assets.engines.portable.plan import (
     Aggregate,
     Col,
@@ -22,7 +24,6 @@ from cai_assets.engines.portable.plan import (
     Filter,
     Group,
     Item,
-    Join,
     Node,
     Project,
     Scan,
@@ -31,6 +32,7 @@ from cai_assets.engines.portable.plan import (
     Window,
     Windows,
 )
+from cai_assets.engines.portable.scope import Scope, with_columns
 from cai_assets.schemas.base import Table
 
 Tables = Mapping[tuple[str, str], Table]
@@ -121,21 +123,22 @@ class QueryReader:
 class _SelectReader:
     """Reads one SELECT."""
 
-    def __init__(self, select: exp.Select, source: Callable[[exp.Expr], tuple[str, Node]]) -> None:
+    def __init__(self, select: exp.Select, source: Source) -> None:
         self._select = select
         self._source = source
-        self._sources: dict[str, dict[str, Kind]] = {}
+        self._scope = Scope(select)
         self._computed: dict[str, Col] = {}  # text of an aggregate or window: the column that holds it
         self._numbers = count()
-        self._expressions = ExpressionReader(self._resolve, self._special)
+        self._expressions = ExpressionReader(self._scope.column, self._special)
+        self._joins = JoinReader(self._scope, self._expressions, source)
 
     def read(self) -> Node:
         select = self._select
         if select.args.get("from_") is None:
             raise Refused(select, "a select from a table or CTE")
-        node = self._named(*self._source(select.args["from_"].this))
+        node = self._scope.add(*self._source(select.args["from_"].this))
         for join in select.args.get("joins") or []:
-            node = self._join(node, join)
+            node = self._joins.read(node, join)
         if select.args.get("where") is not None:
             node = Filter(node, self._expressions.read_bool(select.args["where"].this))
         items = list(self._items())
@@ -149,29 +152,7 @@ class _SelectReader:
         self._ordered(node)
         return node
 
-    # -- names
-
-    def _named(self, name: str, node: Node) -> Node:
-        if name in self._sources:
-            raise Refused(self._select, f"{name} once in from and joins: give the other a name of its own")
-        self._sources[name] = dict(node.schema)
-        items = tuple(Item(f"{name}.{column}", Col(column, kind)) for column, kind in node.schema.items())
-        return Project(node, items)
-
-    def _resolve(self, column: exp.Column) -> Expr:
-        name, table = column.name.lower(), column.table.lower()
-        if table:
-            places = [table] if name in self._sources.get(table, {}) else []
-        else:
-            places = [source for source, schema in self._sources.items() if name in schema]
-        if len(places) > 1:
-            raise Refused(column, f"{' or '.join(f'{place}.{name}' for place in places)}")
-        if not places:
-            known = ", ".join(self._sources)
-            raise Refused(
-                column, f"a column of {known}; an expression named in the same select is repeated, or a CTE"
-            )
-        return Col(f"{places[0]}.{name}", self._sources[places[0]][name])
+    # -- what was computed already
 
     def _special(self, node: exp.Expr) -> Expr | None:
         if isinstance(node, exp.Window | exp.AggFunc):
@@ -184,84 +165,6 @@ class _SelectReader:
     def _fresh(self) -> str:
         return f"#{next(self._numbers)}"
 
-    # -- joins
-
-    def _join(self, left: Node, join: exp.Join) -> Node:
-        if isinstance(join.this, exp.Unnest):
-            return self._unnested(left, join)
-        side, kind = join.side.upper(), join.kind.upper()
-        how = {("LEFT", ""): "left", ("", "INNER"): "inner", ("", ""): "inner", ("", "CROSS"): "cross"}.get(
-            (side, kind)
-        )
-        on = join.args.get("on")
-        if how is None or (how == "cross") is (on is not None):
-            raise Refused(join, "inner join or left join ... on, or cross join")
-        lefts = set(self._sources)
-        name, source = self._source(join.this)
-        right = self._named(name, source)
-        if how == "cross":
-            return Join(left, right, "cross", ())
-        keys: list[tuple[str, str]] = []
-        assert on is not None  # noqa: S101  only a cross join has none
-        for condition in _conjuncts(on):
-            places = {self._place(column) for column in condition.find_all(exp.Column)}
-            key = self._key(condition, name) if len(places) > 1 else None
-            if key is not None:
-                keys.append(key)
-            elif places == {name}:  # a row of the right that does not meet it has no partner
-                right = Filter(right, self._expressions.read_bool(condition))
-            elif how == "inner" and places <= lefts:
-                left = Filter(left, self._expressions.read_bool(condition))
-            else:
-                raise Refused(condition, "an equality of plain columns, one of each side; where for the rest")
-        if not keys:
-            raise Refused(join, "an equality of plain columns, or cross join and where")
-        return Join(left, right, "left" if how == "left" else "inner", tuple(keys))
-
-    def _place(self, column: exp.Column) -> str:
-        found = self._resolve(column)
-        assert isinstance(found, Col)  # noqa: S101
-        return found.name.partition(".")[0]
-
-    def _key(self, condition: exp.Expr, right: str) -> tuple[str, str] | None:
-        if not isinstance(condition, exp.EQ):
-            return None
-        sides = (condition.this, condition.expression)
-        if not all(isinstance(side, exp.Column) for side in sides):
-            return None
-        columns = [self._resolve(side) for side in sides]
-        if columns[0].kind != columns[1].kind or columns[0].kind.name in {"float", "list", "struct"}:
-            raise Refused(condition, "keys of one kind, and no floats")
-        if self._place(sides[0]) == right:
-            columns.reverse()
-        left, other = columns
-        assert isinstance(left, Col) and isinstance(other, Col)  # noqa: S101, PT018
-        return left.name, other.name
-
-    def _unnested(self, left: Node, join: exp.Join) -> Node:
-        unnest = join.this
-        alias = unnest.args.get("alias")
-        if join.kind.upper() != "CROSS" or len(unnest.expressions) != 1 or alias is None:
-            raise Refused(
-                join, "cross join unnest(x.list) as e (item), or with ordinality as e (item, place)"
-            )
-        columns = alias.args.get("columns") or []
-        if len(columns) != 1:
-            raise Refused(
-                join, "cross join unnest(x.list) as e (item), or with ordinality as e (item, place)"
-            )
-        value = self._expressions.read(unnest.expressions[0])
-        if not isinstance(value, Col) or value.kind.item is None:
-            raise Refused(unnest, "a list column")
-        name, item = alias.name.lower(), columns[0].name.lower()
-        offset = unnest.args.get("offset")
-        place = f"{name}.{offset.name.lower()}" if isinstance(offset, exp.Identifier) else None
-        node = _with_columns(left, [Item(f"{name}.{item}", value)])
-        found = Unnest(node, f"{name}.{item}", place)
-        own = {column: kind for column, kind in found.schema.items() if column not in left.schema}
-        self._sources[name] = {column.partition(".")[2]: kind for column, kind in own.items()}
-        return found
-
     # -- groups and windows
 
     def _items(self) -> Iterator[tuple[str, exp.Expr]]:
@@ -270,10 +173,10 @@ class _SelectReader:
                 isinstance(node, exp.Column) and isinstance(node.this, exp.Star)
             ):
                 table = node.table.lower() if isinstance(node, exp.Column) else ""
-                if table and table not in self._sources:
-                    raise Refused(node, f"one of {', '.join(self._sources)}")
-                for source in [table] if table else self._sources:
-                    for name in self._sources[source]:
+                if table and table not in self._scope.sources:
+                    raise Refused(node, f"one of {', '.join(self._scope.sources)}")
+                for source in [table] if table else self._scope.sources:
+                    for name in self._scope.sources[source]:
                         yield name, exp.column(name, table=source)
                 continue
             name = node.alias_or_name.lower()
@@ -293,8 +196,8 @@ class _SelectReader:
             return node
         keys: list[Col] = []
         for key in group.expressions if group is not None else ():
-            column = self._resolve(key) if isinstance(key, exp.Column) else None
-            if not isinstance(column, Col) or column.kind.name in {"list", "struct"}:
+            column = self._scope.column(key) if isinstance(key, exp.Column) else None
+            if column is None or column.kind.name in {"list", "struct"}:
                 raise Refused(key, "group by plain columns: compute the others in a CTE")
             keys.append(column)
         arguments: list[Item] = [Item(key.name, key) for key in dict.fromkeys(keys)]
@@ -317,10 +220,7 @@ class _SelectReader:
             tuple(key.name for key in dict.fromkeys(keys)),
             tuple(aggregates),
         )
-        for source, schema in self._sources.items():  # what is no key cannot be named any more
-            self._sources[source] = {
-                name: kind for name, kind in schema.items() if f"{source}.{name}" in grouped.schema
-            }
+        self._scope.keep(grouped.schema)  # what is no key cannot be named any more
         return grouped
 
     def _windowed(self, node: Node, items: list[tuple[str, exp.Expr]]) -> Node:
@@ -345,7 +245,7 @@ class _SelectReader:
             window = read_window(one, self._expressions, self._fresh(), column)
             windows.append(window)
             self._computed[text] = Col(window.name, window.kind)
-        return Windows(_with_columns(node, arguments), tuple(windows))
+        return Windows(with_columns(node, arguments), tuple(windows))
 
     # -- the result
 
@@ -403,24 +303,6 @@ class _SelectReader:
         for ordered in order.expressions if order is not None else ():
             if not isinstance(ordered.this, exp.Column) or ordered.this.name.lower() not in node.schema:
                 raise Refused(ordered, "leave it out: a table's rows come in the order of its key")
-
-
-def _with_columns(node: Node, items: Iterable[Item]) -> Node:
-    added = tuple(items)
-    if not added:
-        return node
-    kept = tuple(Item(name, Col(name, kind)) for name, kind in node.schema.items())
-    return Project(node, (*kept, *added))
-
-
-def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    if isinstance(node, exp.And):
-        yield from _conjuncts(node.this)
-        yield from _conjuncts(node.expression)
-    else:
-        yield node
 
 
 def _spread(item: exp.Expr) -> exp.Explode | None:
