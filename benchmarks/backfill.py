@@ -33,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "peak_mb": r.peak_mb,
                 **r.told,
             }
-            for title, r in runs.items()
+            for title, run in runs.items()
         }
         options.json.write_text(json.dumps({"runs": told, "ratios": ratios, "failed": failed}, indent=2))
     return bool(failed)

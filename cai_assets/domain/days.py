@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 DAYS_PER_RUN = 31
 """Most days of one run; a longer range becomes several runs.
 
-A month, so that what a run reads fits into memory, and a failure, a budget or a cancelled run leaves whole months
-done."""
+A month, so that what a run reads fits into memory, and a failure, a budget or a cancelled run leaves whole
+months done.
+"""
 
 
 def day_bounds(day: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
