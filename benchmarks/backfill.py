@@ -33,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -248,11 +248,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         told = {
             title: {
-                "wall": r.wall,
-                "cpu": r.cpu,
-                "servers_cpu": r.servers_cpu,
-                "peak_mb": r.peak_mb,
-                **r.told,
+                "wall": run.wall,
+                "cpu": run.cpu,
+                "servers_cpu": run.servers_cpu,
+                "peak_mb": run.peak_mb,
+                **run.told,
             }
             for title, run in runs.items()
         }
@@ -262,9 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(runs: Mapping[str, Run]) -> None:
     """Print the table, and the rows of the event log by kind."""
-    print(
-        f"{'':<22}{'wall s':>8}{'CPU s':>8}{'servers CPU s':>15}{'peak MB':>9}{'runs':>6}{'events':>8}{'MB':>6}"
-    )
+    heads = f"{'servers CPU s':>15}{'peak MB':>9}{'runs':>6}{'events':>8}{'MB':>6}"
+    print(f"{'':<22}{'wall s':>8}{'CPU s':>8}{heads}")
     for title, run in runs.items():
         told = run.told
         print(

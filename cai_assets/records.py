@@ -4,9 +4,9 @@
 files and their tables are Dagster's own, which can be gone back to at any time. PostgreSQL has no need of it.
 
 Dagster 1.13's own makes an engine and a connection for every event: SQLAlchemy then compiles each statement
-anew, every commit waits for the disk (`synchronous=FULL`), and closing the last connection folds the write-ahead
-log into the file. And it writes the events of a batch one by one. A month of days over the whole graph has some
-700 materialisations and as many plans of them; `benchmarks/backfill.py` tells what they cost.
+anew, every commit waits for the disk (`synchronous=FULL`), and closing the last connection folds the
+write-ahead log into the file. And it writes the events of a batch one by one. A month of days over the whole
+graph has some 700 materialisations and as many plans; `benchmarks/backfill.py` tells what they cost.
 """
 
 import os
@@ -50,22 +50,13 @@ class QuickEventLog(SqliteEventLogStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing: the folder is that of Dagster's own log."""
-        return {}
+        """`home`: Dagster's folder, DAGSTER_HOME; the files lie where Dagster's own log has them."""
+        return {"home": dg.StringSource}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        """As Dagster makes it from its settings.
-
-        Raises:
-            dg.DagsterInvariantViolationError: DAGSTER_HOME is not set.
-        """
-        home = os.environ.get("DAGSTER_HOME")
-        if not home:
-            raise dg.DagsterInvariantViolationError(
-                "DAGSTER_HOME is not set; it names the folder of dagster.yaml"
-            )
-        return cls(str(Path(home) / "history" / "runs"), inst_data)
+        """As Dagster makes it from its settings."""
+        return cls(str(Path(config_value["home"]) / "history" / "runs"), inst_data)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -138,7 +129,8 @@ class QuickEventLog(SqliteEventLogStorage):
             self._store_asset_event_tags(connection, events, ids)
             # Of an asset the table of assets keeps the last event.
             last = {
-                one.dagster_event.asset_key: (one, number) for one, number in zip(events, ids, strict=True)
+                one.get_dagster_event().asset_key: (one, number)
+                for one, number in zip(events, ids, strict=True)
             }
             for one, number in last.values():
                 self._store_asset_event(connection, one, number)
