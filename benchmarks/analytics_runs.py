@@ -7,6 +7,7 @@ can be compared.
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -252,6 +253,9 @@ def engine(wish: Wish, out: Path, watch: Watch) -> Made:
     """
     settings = settings_of(wish)
     files = lake_files(Path(wish["lake"]))
+    # A local Spark has 1 GB unless it is told otherwise, and a million messages do not go through that.
+    (out / "spark-defaults.conf").write_text("spark.driver.memory 6g\n", encoding="utf-8")
+    os.environ.setdefault("SPARK_CONF_DIR", str(out))
     with watch.on("all"):
         with Engines(settings, LocalStore(out / "store", workers=1)) as engines:
             for path, model in load_models().items():

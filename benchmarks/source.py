@@ -1,6 +1,7 @@
 """From the source to documents, beside what the two servers can do at most.
 
-Proves three claims about raw/* and documents/*, materialised as Dagster assets from a NocoDB to a MongoDB:
+Proves three claims about raw/* and documents/*, materialised as Dagster assets from a NocoDB to a MongoDB, at
+the pace that NocoDB allows (docs/adr/0037):
 
 - rows a second are at least 80 % of the slower of two ceilings, measured in the same run: the same pages
   fetched and thrown away (the addresses are recorded and asked for again, at the same pace and by as many
@@ -12,7 +13,8 @@ Proves three claims about raw/* and documents/*, materialised as Dagster assets 
     python benchmarks/source.py                        at NocoDB's own pace, 4 requests a second
     python benchmarks/source.py --pace 0 --nocodb told.json --data folder
                                                        a real NocoDB without any pace, as fast as it answers
-    python benchmarks/source.py --pace 0               the sandbox without any pace: the insert is slower then
+    python benchmarks/source.py --pace 0               the sandbox without any pace: the insert is slower;
+                                                       on two cores both miss the 80 %
     python benchmarks/source.py --memory               also 1,000,000 rows against 100,000
 
 The NocoDB is the sandbox, unless `--nocodb` names a JSON file with the NOCODB_* variables of a real one that

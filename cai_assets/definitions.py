@@ -21,6 +21,7 @@ from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.mongo import MongoIOManager
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.launcher import note_process
+from cai_assets.logs import follow_settings
 from cai_assets.maintenance import UPKEEP_SCHEDULE, lake_upkeep
 from cai_assets.resources.business_days import BusinessDays, keep_business_days
 from cai_assets.resources.mongo import MongoStore
@@ -149,4 +150,5 @@ def build_definitions(settings: Settings | None = None, **resources: Any) -> dg.
     )
 
 
+follow_settings(load_settings())
 defs = build_definitions()

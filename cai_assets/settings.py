@@ -5,6 +5,7 @@ Every variable the platform reads is a field here, with its meaning, unit and de
 and, below it, from a `.env` file in the working directory.
 """
 
+from datetime import date
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -159,8 +160,10 @@ class Settings(BaseSettings):
     )
 
     # -- logging
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_file: Path | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level of what the platform and Dagster log in LOG_FILE."
+    )
+    log_file: Path | None = Field(None, description="File that is appended to; unset: none.")
     alert_webhook_url: SecretStr | None = Field(
         None, description="Incoming webhook of a chat, which is told of failures; whoever knows it can post."
     )
@@ -181,6 +184,11 @@ class Settings(BaseSettings):
     )
     partition_start_date: str = Field(
         "2020-01-01", pattern=r"^\d{4}-\d\d-\d\d$", description="First day; set it before the first run."
+    )
+    partition_end_date: str | None = Field(
+        None,
+        pattern=r"^\d{4}-\d\d-\d\d$",
+        description="Last day, of a source that gets no newer ones; unset: today.",
     )
 
     # -- privacy
@@ -226,6 +234,23 @@ class Settings(BaseSettings):
             raise ValueError(f"{', '.join(map(repr, wrong))} is no country; write two letters, as US,DE")
         return value
 
+    @field_validator("partition_start_date")
+    @classmethod
+    def _starts_on_a_day(cls, value: str) -> str:
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no day; write it as 2024-05-31") from None
+        return value
+
+    @field_validator("s3_prefix")
+    @classmethod
+    def _prefix_is_a_path(cls, value: str) -> str:
+        parts = value.strip("/").split("/")
+        if value.strip("/") and {"", ".", ".."} & set(parts):
+            raise ValueError(f"{value!r} has an empty part, '.' or '..'; write it as team/cai")
+        return value
+
     @field_validator("alert_webhook_url")
     @classmethod
     def _webhook_is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
@@ -235,6 +260,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.partition_end_date is not None and self.partition_end_date < self.partition_start_date:
+            raise ValueError("PARTITION_END_DATE lies before PARTITION_START_DATE")
         if self.source == "files" and self.source_dir is None:
             raise ValueError("SOURCE=files needs SOURCE_DIR, the folder with conversations and messages")
         if self.s3_enabled and not self.s3_bucket:

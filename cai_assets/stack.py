@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from cai_assets.home import (
     MIN_FREE_BYTES,
@@ -33,6 +33,9 @@ from cai_assets.home import (
 )
 from cai_assets.processes import Process, Watchdog, end
 from cai_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from cai_assets.sandbox.process import SandboxProcess
 
 __all__ = [
     "MIN_FREE_BYTES",
@@ -88,7 +91,7 @@ def _read_state(home: Home) -> Running | None:
             tuple(Process(**child) for child in state["children"]),
             state["ui"],
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError):  # half written when the machine stopped: it names nobody
         return None
@@ -252,7 +255,15 @@ class EmbeddedStack:
                 # The sandbox's keys are of no use to a Dify of one's own.
                 if not (own_dify and name.startswith("DIFY_")):
                     self.environment[name] = value
+            self.environment |= self._days_there(sandbox)
             self.started.append("the sandbox's NocoDB" if own_dify else "the sandbox's NocoDB and Dify")
+
+    def _days_there(self, sandbox: "SandboxProcess") -> dict[str, str]:
+        """First and last day of the sandbox's conversations, unless the settings say which days there are."""
+        if {"partition_start_date", "partition_end_date"} & self._settings.model_fields_set:
+            return {}
+        days = sandbox.days(self._settings.timezone)
+        return dict(zip(("PARTITION_START_DATE", "PARTITION_END_DATE"), days, strict=True)) if days else {}
 
     def _write_state(self) -> None:
         if self._lock is not None:

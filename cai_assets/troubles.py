@@ -20,8 +20,8 @@ from cai_assets.partitions import RANGE_END, RANGE_START
 
 WILL_RETRY = "dagster/will_retry"
 PARTITION = "dagster/partition"
-FAILED_TICKS = 3
-"""A sensor looks again every 30 s: what passes by itself is not told."""
+FAILED_TICKS = 6
+"""Those that look often do so every 15 s: what passes by itself in a minute and a half is not told."""
 RUNS_AT_ONCE = 50
 EVENTS_AT_ONCE = 1000
 

@@ -10,10 +10,10 @@ from cai_assets.assets.common import daily_asset, table_asset, telling
 from cai_assets.engines.base import Engine
 from cai_assets.engines.choice import Chosen, Engines, chosen
 from cai_assets.engines.duckdb import DuckDBEngine
-from cai_assets.engines.models import CLOCK_PARAMETERS, Model, column_lineage, load_models
+from cai_assets.engines.models import CLOCK_PARAMETERS, Model, load_models, sql_folder
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.parquet import ParquetIOManager
-from cai_assets.metadata import OWNERS, table_metadata
+from cai_assets.metadata import OWNERS, table_metadata, table_tags
 from cai_assets.ranges import stage_model
 from cai_assets.resources.business_days import BusinessDays
 from cai_assets.resources.lake_files import LakeFiles
@@ -37,6 +37,7 @@ business_day = dg.AssetSpec(
     description=BUSINESS_DAY.description,
     kinds={"deltalake"},
     owners=OWNERS,
+    tags=table_tags(BUSINESS_DAY),
     metadata=table_metadata(BUSINESS_DAY),
 )
 
@@ -68,18 +69,6 @@ def model_parameters(settings: Settings) -> dict[str, Any]:
 
 def _input_name(path: tuple[str, str]) -> str:
     return "__".join(path)
-
-
-def _lineage(model: Model) -> dict[str, Any]:
-    """Column lineage as the UI draws it, read from the SQL's tree."""
-    deps_by_column = {
-        column: [
-            dg.TableColumnDep(asset_key=dg.AssetKey([layer, name]), column_name=source)
-            for layer, name, source in sources
-        ]
-        for column, sources in column_lineage(model).items()
-    }
-    return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps_by_column)}
 
 
 def _tell_engine(
@@ -163,7 +152,7 @@ def _sql_asset(model: Model, table: Table, settings: Settings) -> dg.AssetsDefin
         "kinds": {_KINDS[choice.name], "sql", "deltalake"},
         "ins": ins,
         "deps": [business_day.key] if reads_business_days else [],
-        "metadata": _lineage(model),
+        "sql": sql_folder() / model.file,
         "code_version": model.version,
     }
     if choice.name == "cudf" and settings.enable_gpu is not False:

@@ -2,7 +2,9 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,12 +12,22 @@ import dagster as dg
 from cai_assets.conditions import FOLLOWS, FRESH
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.failing import told_apart
-from cai_assets.metadata import OWNERS, table_metadata
+from cai_assets.metadata import OWNERS, code_metadata, lineage_metadata, table_metadata, table_tags, tags
 from cai_assets.partitions import DAILY, DAYS_PER_RUN
 from cai_assets.ranges import Progress, Tell
 from cai_assets.schemas.base import Table
 
 AssetFunction = Callable[..., Any]
+
+# All are in beta in Dagster 1.13. The first three are used knowingly, the last Dagster sets itself for every
+# sensor; said a hundred times at each start of each process, this would hide warnings that matter.
+for _beta in (
+    "Parameter `backfill_policy` of function `asset`",
+    "Class `LocalFileCodeReference`",
+    "Class `CodeReferencesMetadataValue`",
+    "Parameter `owners` of initializer `SensorDefinition",
+):
+    warnings.filterwarnings("ignore", _beta, dg.BetaWarning)
 
 # A backfill puts into one run what has the same policy, and waits up to 30 s between runs: one policy for all
 # daily assets makes a month one run from the source to the day's report, instead of three (measured: 16 days
@@ -62,12 +74,15 @@ def telling(context: dg.AssetExecutionContext, spread: Spread) -> Tell:
 Decorator = Callable[[AssetFunction], dg.AssetsDefinition]
 
 
-def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **options: Any) -> Decorator:
+def table_asset(
+    table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, sql: Path | None = None, **options: Any
+) -> Decorator:
     """A decorator: this function makes that table.
 
     Args:
         table: its declaration; gives key, group, description and column schema.
         ins: inputs that are loaded.
+        sql: the file of the model that makes it, if one does.
         options: passed to `dg.asset`; `metadata` is added to the table's own.
     """
     metadata = table_metadata(table, options.pop("metadata", None))
@@ -85,7 +100,8 @@ def table_asset(table: Table, *, ins: Mapping[str, dg.AssetIn] | None = None, **
             owners=OWNERS,
             io_manager_key=io_manager_key,
             ins=ins,
-            metadata=metadata,
+            tags=table_tags(table),
+            metadata={**metadata, **code_metadata(function, sql)},
             **options,
         )(failing_clearly(function))
         return made
@@ -115,11 +131,12 @@ def daily_asset(
     )
 
 
-def report_asset(name: str, **options: Any) -> Decorator:
+def report_asset(name: str, *, holds: str, **options: Any) -> Decorator:
     """A decorator: this function publishes the report `reports/NAME`.
 
     Args:
         name: second part of the key.
+        holds: the most private thing in it, a value of `metadata.HOLDS_TAG`.
         options: passed to `dg.asset`.
 
     A report without partitions follows the tables it is made of.
@@ -130,7 +147,12 @@ def report_asset(name: str, **options: Any) -> Decorator:
 
     def decorate(function: AssetFunction) -> dg.AssetsDefinition:
         made: dg.AssetsDefinition = dg.asset(
-            key=["reports", name], group_name="reports", owners=OWNERS, **options
+            key=["reports", name],
+            group_name="reports",
+            owners=OWNERS,
+            tags=tags(daily="partitions_def" in options, holds=holds),
+            metadata={**lineage_metadata(("reports", name)), **code_metadata(function)},
+            **options,
         )(failing_clearly(function))
         return made
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from cai_assets.assets.common import daily_asset
 from cai_assets.domain.erasure import Erased
 from cai_assets.io_managers.mongo import first_run
-from cai_assets.metadata import OWNERS
+from cai_assets.metadata import ORIGINALS, OWNERS, source_schema, tags
 from cai_assets.partitions import day_bounds, day_of
 from cai_assets.resources.dirty_days import DirtyDays
 from cai_assets.resources.mongo import MongoStore
@@ -17,6 +17,7 @@ from cai_assets.resources.raw_rows import conversation_days, spooled
 from cai_assets.resources.source import RowStream, Source, SourceRow
 from cai_assets.resources.storage import LakeFiles
 from cai_assets.schemas import raw
+from cai_assets.schemas.documents import SOURCE_COLLECTIONS
 from cai_assets.settings import Settings
 
 ALL_READ = "every_source_row_was_read"
@@ -31,6 +32,8 @@ nocodb_conversations, nocodb_messages = (
         description=f"Table of {name} in the source, written by people and products.",
         kinds={"nocodb"},
         owners=OWNERS,
+        tags=tags(daily=False, holds=ORIGINALS),
+        metadata={"dagster/column_schema": source_schema(SOURCE_COLLECTIONS[name])},
     )
     for name in ("conversations", "messages")
 )

@@ -19,8 +19,10 @@ from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.exports import CONVERSATIONS, NAMES
 from cai_assets.engines.exports import sheets as export_sheets
 from cai_assets.engines.following import newest
+from cai_assets.engines.origins import REPORTED
 from cai_assets.engines.reports import run_queries
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.metadata import IDS, NUMBERS, TEXTS
 from cai_assets.partitions import DAILY
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.mongo import MongoStore
@@ -38,7 +40,6 @@ LISTED_CONVERSATIONS = 200
 WORKBOOK = "cai-export.xlsx"
 WORKBOOK_CONVERSATIONS = 100_000
 SETTLED_AFTER = timedelta(days=7)
-REPORTED_MARTS = (marts.VOLUME, marts.RESPONSE, marts.RESOLUTION, marts.CONTAINMENT, marts.LANGUAGE)
 DIMENSIONS = ("channel", "language", "bot", "clock", "hours")
 
 DAILY_QUERIES = ("headline", "response_clocks", "hours", "conversations", "transcripts")
@@ -101,10 +102,11 @@ def report_documents(
 
 @report_asset(
     "analytics_reports",
+    holds=NUMBERS,
     description="The marts' rows as MongoDB documents, for services that read reports from there.",
     kinds={"mongodb"},
     ins={
-        **{table.name: dg.AssetIn(list(table.path)) for table in REPORTED_MARTS},
+        **{table.name: dg.AssetIn(list(table.path)) for table in REPORTED},
         "conversations": dg.AssetIn(list(FACT)),
     },
 )
@@ -121,7 +123,7 @@ def analytics_reports(
     as_of = _as_of(duckdb, conversations.files)
 
     def documents() -> Iterator[tuple[str, dict[str, Any]]]:
-        for table in REPORTED_MARTS:
+        for table in REPORTED:
             source = f"select * from {table.layer}.{table.name}"  # noqa: S608  names of declared tables
             rows = duckdb.query(source, {table.path: loaded[table.name].files}).to_pylist()
             rows = group_of_mart(table.name, settings.min_group_size).published(rows)
@@ -135,6 +137,7 @@ def analytics_reports(
 
 @report_asset(
     "user_analytics",
+    holds=IDS,
     description="One MongoDB document a user: activity, recency, frequency, segment. Ids are keyed hashes.",
     kinds={"mongodb"},
     ins={"users": dg.AssetIn(list(marts.USER.path))},
@@ -153,8 +156,8 @@ def user_analytics(
 
 
 def _figures(headline: Mapping[str, Any]) -> dict[str, Any]:
-    """The headline's numbers as metadata that the UI plots; what was not measured is left out."""
-    return {name: value for name, value in headline.items() if isinstance(value, int | float)}
+    """The headline's numbers as metadata that the UI plots, to milliseconds; the unmeasured is left out."""
+    return {name: round(value, 3) for name, value in headline.items() if isinstance(value, int | float)}
 
 
 def _picture(spec: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
@@ -165,6 +168,7 @@ def _picture(spec: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
 
 @report_asset(
     "daily_report",
+    holds=TEXTS,
     description="One HTML page a day: figures, response times, conversations with their transcripts.",
     kinds={"html"},
     partitions_def=DAILY,
@@ -220,6 +224,7 @@ def daily_report(
         context.add_asset_metadata(
             {
                 "page": dg.MetadataValue.path(address),
+                "dashboard": dg.MetadataValue.path(parquet.store.location("reports", "dashboard.html")),
                 "withheld_rows": withheld,
                 **picture,
                 **_figures(headline),
@@ -231,6 +236,7 @@ def daily_report(
 
 @report_asset(
     "plain_parquet",
+    holds=TEXTS,
     description="The marts as plain Parquet, a hive folder a month, for tools that know no Delta tables.",
     kinds={"parquet"},
     ins={table.name: dg.AssetIn(list(table.path)) for table in MARTS},
@@ -257,6 +263,7 @@ def plain_parquet(
 
 @report_asset(
     "dashboard",
+    holds=TEXTS,
     description="The dashboard over all days: one HTML page that holds its data and needs no network.",
     kinds={"html"},
     deps=[
@@ -318,6 +325,7 @@ def dashboard(
 
 @report_asset(
     "exports",
+    holds=IDS,
     description="What the dashboard shows as CSV files and an XLSX workbook, and one row per conversation.",
     kinds={"csv", "excel"},
     deps=[

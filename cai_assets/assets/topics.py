@@ -18,7 +18,7 @@ from cai_assets.domain.topics import Document, Topics, chosen, learn
 from cai_assets.engines.acceleration import accelerate, cuml_is_there
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import Query, load_queries
-from cai_assets.metadata import OWNERS, table_metadata
+from cai_assets.metadata import OWNERS, code_metadata, table_metadata, table_tags
 from cai_assets.partitions import DAYS_PER_RUN
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.schemas.base import Table
@@ -80,7 +80,8 @@ def _spec(table: Table) -> dg.AssetSpec:
         group_name=table.layer,
         description=table.description,
         owners=OWNERS,
-        metadata=table_metadata(table),
+        tags=table_tags(table),
+        metadata={**table_metadata(table), **code_metadata(find_topics)},
         kinds={"scikitlearn", "python", "deltalake"},
         automation_condition=FOLLOWS,
         freshness_policy=FRESH,

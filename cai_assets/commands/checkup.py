@@ -6,18 +6,22 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from cai_assets.domain.hiding import HIDDEN, Secrets
-from cai_assets.failures import CaiError
+from cai_assets.commands.checkup_machines import alerts, engine, log_file, workers
+from cai_assets.commands.findings import Finding, cleaned, guarded
+from cai_assets.domain.hiding import HIDDEN
 from cai_assets.settings import Settings
 from cai_assets.stack import MIN_FREE_BYTES, Home, HomeSettings, StackError, check_disk
 
-Status = Literal["ok", "warn", "fail"]
+if TYPE_CHECKING:
+    from cai_assets.resources.mongo import MongoStore
+
+__all__ = ["Finding", "before_start", "cleaned", "everything"]
 
 Choices = Sequence[Sequence[str]]
 """Sets of inputs of a workflow, any of which will do."""
@@ -26,28 +30,6 @@ PREFIXES = (
     *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),
     *("PARTITION_", "ENGINE_", "ALERT_", "PSEUDONYM_", "REDACT_", "RAW_", "MIN_GROUP_"),
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: what, in a word or two.
-        status: ok; warn (works, but a person should look); fail (does not work).
-        text: what was found; never a secret.
-        mend: what to do, where something is to be done.
-    """
-
-    subject: str
-    status: Status
-    text: str
-    mend: str = ""
-
-
-def cleaned(finding: Finding, secrets: Secrets) -> Finding:
-    """The finding without secrets."""
-    return replace(finding, text=secrets.hide(finding.text), mend=secrets.hide(finding.mend))
 
 
 def python_and_machine() -> Iterator[Finding]:
@@ -106,6 +88,15 @@ def time_zone(settings: Settings) -> Iterator[Finding]:
     """The zone of the days, and the first day."""
     from cai_assets.partitions import DAILY
 
+    today = datetime.now(settings.timezone).date().isoformat()
+    if settings.partition_start_date > today:
+        yield Finding(
+            "Time zone",
+            "fail",
+            f"PARTITION_START_DATE={settings.partition_start_date} lies after today, {today}: there is no day",
+            "Set it to the day of the oldest conversation that is wanted.",
+        )
+        return
     first, last = DAILY.get_first_partition_key(), DAILY.get_last_partition_key()
     yield Finding("Time zone", "ok", f"days of {settings.report_timezone}, {first} to {last}")
 
@@ -175,6 +166,7 @@ def mongo(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
             name: store.collection(name).estimated_document_count() for name in ("conversations", "messages")
         }
         transactions = store.transactions
+        told = list(_erasures(store, settings))
     kind = f"embedded SecantusDB (speaks MongoDB {version})" if embedded else f"MongoDB {version}"
     yield Finding(
         "MongoDB",
@@ -190,6 +182,23 @@ def mongo(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
         if transactions
         else "none: the server is no replica set",
         "" if transactions else "A crash can leave half a batch until the next run; make it a replica set.",
+    )
+    yield from told
+
+
+def _erasures(store: "MongoStore", settings: Settings) -> Iterator[Finding]:
+    """Tombstones that fit the key, and erasures that were stopped."""
+    from cai_assets.resources.erasures import Erasures
+
+    records = Erasures(store)
+    erased = records.erased(settings.pseudonym_key)
+    stopped = [one for one in records.journals() if one["state"] == "running"]
+    count = len(erased.persons) if erased is not None else 0
+    yield Finding(
+        "  erasures",
+        "warn" if stopped else "ok",
+        f"{count:,} persons erased" + (f", {len(stopped)} erasures were not finished" if stopped else ""),
+        "Run `cai erase` for the same person again, unless it is running now." if stopped else "",
     )
 
 
@@ -212,11 +221,13 @@ def dify(settings: Settings, *, sandbox: bool) -> Iterator[Finding]:
             )
             continue
         where = "sandbox in place of Dify" if sandbox else f"Dify at {settings.dify_base_url}"
-        look = partial(_app, settings, key, purpose, inputs, where)
-        yield from guarded(f"Dify, {purpose}", look)
+        look = partial(_app, settings, key, variable, purpose, inputs, where)
+        yield from guarded(f"Dify, {purpose}", look, f"See DIFY_BASE_URL and {variable}.")
 
 
-def _app(settings: Settings, key: SecretStr, purpose: str, inputs: Choices, where: str) -> Iterator[Finding]:
+def _app(
+    settings: Settings, key: SecretStr, variable: str, purpose: str, inputs: Choices, where: str
+) -> Iterator[Finding]:
     from cai_assets.resources.dify import DifyClient
     from cai_assets.resources.dify_errors import ConfigurationError
     from cai_assets.resources.enrichment_asking import check_contract
@@ -228,7 +239,10 @@ def _app(settings: Settings, key: SecretStr, purpose: str, inputs: Choices, wher
         mode = info.get("mode")
         if mode != "workflow":
             yield Finding(
-                subject, "fail", f"{where}: the key's app is a {mode!r} app", "Use the key of a workflow app."
+                subject,
+                "fail",
+                f"{where}: {variable} is the key of a {mode!r} app",
+                "Use the key of a workflow app.",
             )
             return
         app = f"{where}, app {info.get('name')!r}"
@@ -237,7 +251,12 @@ def _app(settings: Settings, key: SecretStr, purpose: str, inputs: Choices, wher
             found = check_contract(client, purpose, inputs)
         except ConfigurationError as error:
             exactly = ", or ".join(", ".join(names) for names in inputs)
-            yield Finding(subject, "fail", f"{app}: {error}", f"Let its Start node declare {exactly}.")
+            yield Finding(
+                subject,
+                "fail",
+                f"{app}: {error}",
+                f"Let its Start node declare {exactly}, or set {variable} to the key of one that does.",
+            )
             return
     yield Finding(subject, "ok", f"{app}, inputs {', '.join(sorted(found))}")
 
@@ -247,40 +266,6 @@ def store(settings: Settings) -> Iterator[Finding]:
     from cai_assets.resources.object_store import ObjectStore
 
     yield Finding("Lake", "ok", ObjectStore.from_settings(settings).check())
-
-
-def workers(settings: Settings) -> Iterator[Finding]:
-    """Who does the days of a range; a Dask cluster is asked for its workers."""
-    from cai_assets.engines.spread import Spread
-
-    if settings.dask_scheduler_address is None or not settings.enable_multithreading:
-        yield Finding("Workers", "ok", f"days are done by {Spread.from_settings(settings)}")
-        return
-    with Spread.from_settings(settings) as spread:
-        count = spread.worker_count()
-    yield Finding(
-        "Workers",
-        "ok" if count else "warn",
-        f"{spread}: {count} workers",
-        "" if count else "Start workers there (dask worker ADDRESS), or unset DASK_SCHEDULER_ADDRESS.",
-    )
-
-
-def engine(settings: Settings) -> Iterator[Finding]:
-    """What runs the SQL models: whether it can run them, and on what."""
-    from cai_assets.engines.choice import check_models, chosen
-    from cai_assets.engines.gpu import find_device
-    from cai_assets.engines.models import load_models
-
-    models = load_models()
-    check_models(models, settings)
-    names = sorted({chosen(path, settings).name for path in models})
-    yield Finding("Engine", "ok", f"{', '.join(names)} for {len(models)} models")
-    if "cudf" in names:
-        device = find_device(settings.enable_gpu, settings.cuda_visible_devices)
-        yield Finding("  device", "ok", f"{device.name}: {device.why}")
-    if "spark" in names:
-        yield Finding("  Spark", "ok", settings.spark_remote or "inside the process that runs the step")
 
 
 def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
@@ -309,7 +294,7 @@ def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
         yield Finding(
             "User ids",
             "warn" if weak else "ok",
-            "hashed with PSEUDONYM_KEY" + (", which is shorter than 32 characters" if weak else ""),
+            "hashed with PSEUDONYM_KEY" + (", which has less than 32 characters" if weak else ""),
             "Short keys can be guessed; but another key makes other hashes, so change it with a new lake."
             if weak
             else "",
@@ -317,22 +302,20 @@ def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
 
 
 def privacy(settings: Settings) -> Iterator[Finding]:
-    """Masking, small groups, retention; tombstones that fit, and erasures that were stopped."""
+    """Masking and retention."""
     from cai_assets.domain.redaction import known_regions
-    from cai_assets.resources.erasures import Erasures
-    from cai_assets.resources.mongo import MongoStore
 
     strange = sorted(set(settings.redact_phone_regions) - known_regions())
     dify = "masked" if settings.redact_dify and settings.redact_text != "off" else "original"
     yield Finding(
         "Texts",
-        "warn" if settings.redact_text == "off" or strange else "ok",
+        "fail" if strange else "warn" if settings.redact_text == "off" else "ok",
         f"REDACT_TEXT={settings.redact_text}; Dify gets the {dify} texts"
         + (f"; unknown countries in REDACT_PHONE_REGIONS: {', '.join(strange)}" if strange else ""),
-        "Addresses, numbers and keys stand in the lake and in reports; set REDACT_TEXT=mask."
-        if settings.redact_text == "off"
-        else "Write countries as ISO 3166 does, as US,DE."
+        "Write countries as ISO 3166 does, as US,DE."
         if strange
+        else "Addresses, numbers and keys stand in the lake and in reports; set REDACT_TEXT=mask."
+        if settings.redact_text == "off"
         else "",
     )
     keep = settings.raw_retention_days
@@ -341,17 +324,6 @@ def privacy(settings: Settings) -> Iterator[Finding]:
         "ok",
         "kept for ever" if keep is None else f"kept for {keep} days",
         "They hold originals: set RAW_RETENTION_DAYS to let them go." if keep is None else "",
-    )
-    with MongoStore.from_settings(settings) as store:
-        records = Erasures(store)
-        erased = records.erased(settings.pseudonym_key)
-        stopped = [one for one in records.journals() if one["state"] == "running"]
-    count = len(erased.persons) if erased is not None else 0
-    yield Finding(
-        "Erasures",
-        "warn" if stopped else "ok",
-        f"{count:,} persons erased" + (f", {len(stopped)} erasures were not finished" if stopped else ""),
-        "Run `cai erase` for the same person again, unless it is running now." if stopped else "",
     )
 
 
@@ -377,16 +349,6 @@ def dagster(home_variable: str | None) -> Iterator[Finding]:
     )
 
 
-def guarded(subject: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What a look finds; the platform's own errors and the system's are findings too."""
-    found: list[Finding] = []
-    try:
-        found.extend(look())
-    except (CaiError, OSError) as error:
-        found.append(Finding(subject, "fail", str(error)))
-    return found
-
-
 def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool) -> Iterator[Finding]:
     """All that needs the servers, in the order of the graph.
 
@@ -408,10 +370,17 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         ("Workers", lambda: workers(settings)),
         ("User ids", lambda: pseudonyms(settings, home)),
         ("Privacy", lambda: privacy(settings)),
-        ("Dagster", lambda: dagster(os.environ.get("DAGSTER_HOME"))),
+        ("Alerts", lambda: alerts(settings)),
     )
     for subject, look in looks:
         yield from guarded(subject, look)
+    dagster_home = os.environ.get("DAGSTER_HOME")
+    yield from guarded(
+        "Dagster",
+        lambda: dagster(dagster_home),
+        f"DAGSTER_HOME={dagster_home} must be a folder that exists; its dagster.yaml names the servers that "
+        "keep Dagster's records.",
+    )
 
 
 def before_start(settings: Settings, home: Home, ui: str | None) -> Iterator[Finding]:
@@ -422,6 +391,7 @@ def before_start(settings: Settings, home: Home, ui: str | None) -> Iterator[Fin
         ("Time zone", lambda: time_zone(settings)),
         ("Disk", lambda: disk(home)),
         ("Port", lambda: port(3000, ui)),
+        ("Log", lambda: log_file(settings)),
     )
     for subject, look in looks:
         yield from guarded(subject, look)

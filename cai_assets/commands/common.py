@@ -87,6 +87,7 @@ def check_days(first: str, last: str) -> list[str]:
         click.UsageError: the range is empty, or leaves the days the platform knows.
     """
     from cai_assets.partitions import DAILY, days_between
+    from cai_assets.settings import load_settings
 
     if first > last:
         raise click.UsageError(f"--from {first} lies after --to {last}")
@@ -94,7 +95,8 @@ def check_days(first: str, last: str) -> list[str]:
     if earliest is None or latest is None or first < earliest or last > latest:
         raise click.UsageError(
             f"{first} to {last} leaves the days there are: "
-            f"{earliest} (PARTITION_START_DATE) to {latest} (today)"
+            f"{earliest} (PARTITION_START_DATE) to {latest} "
+            f"({'PARTITION_END_DATE' if load_settings().partition_end_date else 'today'})"
         )
     return days_between(first, last)
 

@@ -12,7 +12,7 @@ from cai_assets.commands.common import JSON_INDENT, console, data_option, json_o
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cai_assets.commands.checkup import Finding
+    from cai_assets.commands.findings import Finding
     from cai_assets.domain.hiding import Secrets
     from cai_assets.settings import Settings
 
@@ -62,7 +62,8 @@ def doctor(ctx: click.Context, data: Path | None, as_json: bool) -> None:
 def _look(
     settings: "Settings", data: Path | None, out: "Console", *, quiet: bool, secrets: "Secrets"
 ) -> Iterator["Finding"]:
-    from cai_assets.commands.checkup import Finding, before_start, cleaned, everything
+    from cai_assets.commands.checkup import before_start, everything
+    from cai_assets.commands.findings import Finding, cleaned
     from cai_assets.domain.hiding import Secrets
     from cai_assets.failures import CaiError
     from cai_assets.stack import choose_home, running_stack, uses_sandbox

@@ -234,32 +234,42 @@ def _ranges(days: Sequence[str], daily: dict[Any, set[str]]) -> Iterator[tuple[s
 
 
 class _Status:
-    """Steps as lines, and the search as a line that counts."""
+    """Steps as lines, and the search as a bar; tables that are made again have a bar of their own."""
 
     def __init__(self, out: "Console", *, quiet: bool) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         self._out = out
         self._quiet = quiet
-        self._line: Any = None
+        self._bar = Progress(
+            TextColumn("searching"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[found]}"),
+            TimeElapsedColumn(),
+            console=out,
+            transient=True,
+            disable=quiet or not out.is_terminal,
+        )
+        self._task: Any = None
 
     def __enter__(self) -> "_Status":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._line is not None:
-            self._line.stop()
+        self._bar.stop()
 
     def tell(self, text: str) -> None:
         if not self._quiet:
             self._out.print(f"[dim]·[/dim] {text}")
 
-    def searched(self, proof: "Proof") -> None:
-        if self._quiet or not self._out.is_terminal:
-            return
-        if self._line is None:
-            self._line = self._out.status("searching")
-            self._line.start()
-        self._line.update(
-            f"{proof.documents:,} documents, {proof.files:,} files, {proof.bytes / 2**20:,.0f} MiB searched"
+    def searched(self, proof: "Proof", total: int) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task("searching", total=total, found="")
+            self._bar.start()
+        self._bar.update(
+            self._task,
+            completed=min(total, proof.documents + proof.files),
+            found=f"{proof.documents:,} documents, {proof.files:,} files, {proof.bytes / 2**20:,.0f} MiB",
         )
 
 

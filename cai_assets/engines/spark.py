@@ -58,6 +58,27 @@ _CONNECT_TIMEOUT_S: Final = 10
 _GLOB: Final = re.compile(r"([\\{}\[\]*?])")
 
 
+def reach(remote: str) -> None:
+    """Make sure that somebody listens at an address of Spark Connect.
+
+    Connect's own client would go on trying for minutes, without a word.
+
+    Args:
+        remote: as sc://host:15002.
+
+    Raises:
+        TransientError: nobody does within 10 s.
+    """
+    server = urlsplit(remote)
+    host, port = server.hostname or "", server.port or _PORT
+    try:
+        socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise TransientError(
+            f"no Spark Connect answers at {host}:{port} (SPARK_REMOTE): {error}; start it, or correct the address"
+        ) from error
+
+
 class SparkEngine:
     """Runs models in one session, opened at the first call and stopped by `close`; threads may call."""
 
@@ -196,14 +217,7 @@ class SparkEngine:
 
     def _connect(self) -> Any:
         builder = _builder()
-        server = urlsplit(self.remote or "")
-        host, port = server.hostname or "", server.port or _PORT
-        try:  # Connect's client would go on trying for minutes, without a word
-            socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            raise TransientError(
-                f"no Spark Connect answers at {host}:{port} (SPARK_REMOTE): {error}"
-            ) from error
+        reach(self.remote or "")
         self._is_ours = True
         session = builder.remote(self.remote).getOrCreate()
         for name, value in _SESSION.items():

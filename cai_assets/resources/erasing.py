@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from pymongo.errors import PyMongoError
+
 from cai_assets.domain.erasure import Person, conversation_mark, person_mark
 from cai_assets.domain.pseudonyms import PREFIX, key_of, pseudonym
 from cai_assets.domain.redaction import redactor_of
@@ -37,6 +39,7 @@ from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.source import TABLES as SOURCE_TABLES
 from cai_assets.resources.source import Source
 from cai_assets.resources.storage import LakeTable
+from cai_assets.schemas.documents import COLLECTIONS
 from cai_assets.settings import Settings
 
 _LOOKS: Final = 5
@@ -124,7 +127,7 @@ class Eraser:
         settings: key of pseudonyms, masking.
         log: told about steps; never an id.
         tell: called with a line for people at every step.
-        searched: called during the search.
+        searched: called during the search, with what was done and how many documents and files there are.
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class Eraser:
         settings: Settings,
         log: logging.Logger,
         tell: Callable[[str], None] = lambda _: None,
-        searched: Callable[[Proof], None] = lambda _: None,
+        searched: Callable[[Proof, int], None] = lambda *_: None,
     ) -> None:
         self._places = places
         self._settings = settings
@@ -281,7 +284,8 @@ class Eraser:
 
     def _prove(self, person: Person, needles: set[Any], receipt: Receipt) -> None:
         self._tell("searching every file and every document")
-        search = Search(person, needles, self._searched)
+        total = self._to_search()
+        search = Search(person, needles, lambda proof: self._searched(proof, total))
         search.mongo(self._places.mongo)
         if self._places.tables:
             search.store(self._places.tables[0].store)
@@ -301,6 +305,19 @@ class Eraser:
                 f"something of the person is left: {shown}. Was it written while the erasure ran? "
                 "Run `cai erase` again; what stays then was made by something else: remove it by hand"
             )
+
+    def _to_search(self) -> int:
+        """About how many documents and files the search goes through, for the progress alone."""
+        mongo = self._places.mongo
+        try:
+            count = sum(mongo.collection(name).estimated_document_count() for name in COLLECTIONS)
+        except PyMongoError as error:
+            raise mongo.explain(error) from error
+        if self._places.tables:
+            count += len(self._places.tables[0].store.list_files("", ""))
+        for _, folder in self._places.folders:
+            count += sum(1 for path in folder.rglob("*") if path.is_file())
+        return count
 
     def _in_source(self, person: Person, numbers: Mapping[str, list[int]]) -> dict[str, list[int]] | None:
         """Row numbers of what the source still holds: by the conversations, and of rows that were known."""

@@ -17,6 +17,7 @@ from pymongo.errors import (
 
 from cai_assets.failures import PermanentError, TransientError
 from cai_assets.resources.mongo_writes import Document
+from cai_assets.schemas.documents import COLLECTIONS
 from cai_assets.settings import Settings
 
 SERVER_SELECTION_MS = 5_000
@@ -33,11 +34,40 @@ def connect(settings: Settings) -> MongoClient[Document]:
         raise PermanentError(
             "MONGODB_URI is not set: write mongodb://HOST:27017, or start the embedded server (`cai up`)"
         )
+    _check_names(settings)
     secret = settings.mongodb_uri.get_secret_value()
     try:
         return MongoClient(secret, serverSelectionTimeoutMS=SERVER_SELECTION_MS, appname="cai_assets")
     except (PyMongoError, ValueError) as error:
         raise PermanentError(f"MONGODB_URI cannot be used: {_without(secret, str(error))}") from None
+
+
+def _check_names(settings: Settings) -> None:
+    """Refuse names that MongoDB cannot have, and two kinds of documents in one collection.
+
+    Raises:
+        PermanentError: naming the variable.
+    """
+    database = settings.mongodb_database
+    if strange := sorted(set(database) & set('/\\. "$*<>:|?\0')):
+        raise PermanentError(
+            f"MONGODB_DATABASE={database}: a database's name cannot hold {' or '.join(map(repr, strange))}"
+        )
+    own = {name: name for name in COLLECTIONS}
+    for name in COLLECTIONS:
+        own[name] = getattr(settings, f"mongodb_{name}_collection", name)
+    for name, chosen in own.items():
+        variable = f"MONGODB_{name.upper()}_COLLECTION"
+        if "$" in chosen or chosen.startswith(("system.", ".")) or chosen.endswith(".") or "\0" in chosen:
+            raise PermanentError(
+                f"{variable}={chosen}: a collection's name has no $, and neither begins with 'system.' nor "
+                "begins or ends with a dot"
+            )
+        others = [other for other, taken in own.items() if taken == chosen and other != name]
+        if chosen != name and others:
+            raise PermanentError(
+                f"{variable}={chosen}: that is the collection of {others[0]}; each kind of documents needs its own"
+            )
 
 
 def explain(

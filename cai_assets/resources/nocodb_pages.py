@@ -96,13 +96,13 @@ class Pager:
 
     def extent(self, tally: Tally) -> Extent:
         """Rows of the table and its highest Id, by one request."""
-        page = self._page({"fields": "Id", "sort": "-Id", "limit": 1}, tally)
+        page = self._whole_page({"fields": "Id", "sort": "-Id", "limit": 1}, tally)
         return Extent(page.total, _id_of(page.rows[0], self._table) if page.rows else 0)
 
     def next_id(self, after: int, tally: Tally) -> int | None:
         """The lowest Id above one, None if there is none."""
         above = where(clause("Id", "gt", after))
-        rows = self._page({"fields": "Id", "where": above, "sort": "Id", "limit": 1}, tally).rows
+        rows = self._whole_page({"fields": "Id", "where": above, "sort": "Id", "limit": 1}, tally).rows
         return _id_of(rows[0], self._table) if rows else None
 
     def page_after(self, after: int, *filters: str, tally: Tally) -> Page:
@@ -110,9 +110,10 @@ class Pager:
 
         Raises:
             SourceGuardError: Ids do not rise, or the page is short and not the last.
+            SourceUnavailableError: the last page lacked rows that were counted, at each try.
         """
         clauses = (*filters, clause("Id", "gt", after))
-        page = self._page(self.params(clauses, sort="Id", limit=self._page_rows), tally)
+        page = self._whole_page(self.params(clauses, sort="Id", limit=self._page_rows), tally)
         self._check_order(page.rows, after)
         if page.rows and not page.last:
             self._check_size(page, self._page_rows)
@@ -207,6 +208,27 @@ class Pager:
             f"{self._table.origin}: a page of {len(page.rows)} rows where {asked} were asked for, and the "
             "server does not call it the last: rows could be missing. Look for a proxy or cache before "
             "the server"
+        )
+
+    def _whole_page(self, params: dict[str, str | int], tally: Tally) -> Page:
+        """A page, asked for again while it ends before the rows that the server itself counted.
+
+        Rows and their count are two statements of the server's, so one that comes or goes between them makes
+        them differ. Taken at its word, such a page would mean that there is nothing (more), and all that
+        follows would be passed over in silence.
+        """
+        told = ""
+        for _ in range(self._max_retries + 1):
+            page = self._page(params, tally)
+            ends = page.last or not page.rows
+            if not ends or len(page.rows) >= page.total:
+                return page
+            told = f"the server counts {page.total} rows and gives {len(page.rows)} as all of them"
+            logger.info("%s: %s; asking again", self._table.origin, told)
+        raise SourceUnavailableError(
+            f"{self._table.origin}: {told}, in {self._max_retries + 1} tries one after the other. Rows are "
+            "being deleted while they are read, or a proxy or cache before the server drops some; try again "
+            "when the table is quieter, or raise MAX_RETRIES"
         )
 
     def _page(self, params: dict[str, str | int], tally: Tally) -> Page:

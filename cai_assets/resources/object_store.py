@@ -341,7 +341,12 @@ class LocalStore(ObjectStore):
     def check(self) -> str:
         probe = self.base / f".probe-{uuid.uuid4().hex}"
         with self.errors("checking PARQUET_BASE_DIR"):
-            self.base.mkdir(parents=True, exist_ok=True)
+            try:
+                self.base.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # below what makes no folders, as /proc
+                raise PermanentError(
+                    f"PARQUET_BASE_DIR={self.base} cannot be made ({error.strerror}); set it to another folder"
+                ) from error
             try:
                 probe.write_bytes(b"probe")
                 _fsync(probe)

@@ -328,6 +328,8 @@ class S3Store(ObjectStore):
         try:
             with self.errors(f"checking {self._address()}"):
                 client = self._client()
+                # First: some servers would make the bucket for the first object that is put.
+                client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
                 client.put_object(Bucket=self.bucket, Key=key, Body=b"probe")
                 try:
                     body = client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -358,7 +360,9 @@ class S3Store(ObjectStore):
 
     @override
     def explain(self, error: Exception, doing: str) -> CaiError | None:
-        return s3_errors.explain(error, doing, Place(self.bucket, self._address(), self.endpoint))
+        return s3_errors.explain(
+            error, doing, Place(self.bucket, self._address(), self.endpoint, self.region)
+        )
 
     @override
     def _spool_base(self) -> Path:

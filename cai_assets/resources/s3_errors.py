@@ -23,6 +23,13 @@ _WRONG_CREDENTIALS = {
     "InvalidToken",
     "SignatureDoesNotMatch",
 }
+_WRONG_REGION = {
+    "301",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidRegionName",
+    "PermanentRedirect",
+}
 _NO_BUCKET = {"404", "NoSuchBucket"}
 _PASSING = {"500", "502", "503", "504", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
 _UNREACHABLE = (
@@ -53,11 +60,13 @@ class Place:
         bucket: the bucket alone.
         address: s3:// address of bucket and prefix.
         endpoint: http:// or https:// address of an S3-compatible server; None for AWS.
+        region: of the bucket.
     """
 
     bucket: str
     address: str
     endpoint: str | None
+    region: str
 
 
 def explain(error: Exception, doing: str, place: Place) -> CaiError | None:
@@ -77,10 +86,15 @@ def explain(error: Exception, doing: str, place: Place) -> CaiError | None:
         return PermanentError(f"{doing}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if isinstance(error, boto_errors.ProfileNotFound):
         return PermanentError(f"{doing}: {error}; AWS_PROFILE names none that is configured")
+    if isinstance(error, boto_errors.InvalidRegionError):
+        return PermanentError(f"{doing}: AWS_REGION={place.region} is no region; write one as eu-central-1")
     text = str(error)
     if isinstance(error, _UNREACHABLE) or any(known in text for known in _UNREACHABLE_TEXTS):
         return TransientError(
-            f"{doing}: no connection to {place.endpoint or 'AWS'} (S3_ENDPOINT_URL): {_brief(text)}"
+            f"{doing}: no connection to {place.endpoint} (S3_ENDPOINT_URL): {_brief(text)}"
+            if place.endpoint
+            else f"{doing}: no connection to AWS in AWS_REGION={place.region} (S3_ENDPOINT_URL is not set): "
+            f"{_brief(text)}"
         )
     if trouble := _IN_TROUBLE.search(_line(text)):
         return TransientError(f"{doing}: the server answers {trouble[1]}")
@@ -97,6 +111,10 @@ def _explain_code(code: str, doing: str, place: Place) -> CaiError:
         return PermanentError(
             f"{doing}: the server refuses the credentials ({code}); check AWS_ACCESS_KEY_ID, "
             f"AWS_SECRET_ACCESS_KEY, and that they may read, write and delete in {place.address}"
+        )
+    if code in _WRONG_REGION:
+        return PermanentError(
+            f"{doing}: AWS_REGION={place.region} is not the region of bucket {place.bucket} ({code})"
         )
     if code in _NO_BUCKET:
         return PermanentError(f"{doing}: bucket {place.bucket} does not exist (S3_BUCKET); create it")

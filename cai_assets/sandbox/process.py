@@ -3,6 +3,7 @@
 Used by the command line and by the tests. The servers themselves are in server.py; nothing here imports them.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -14,11 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 import requests
 
+from cai_assets.domain.days import day_of
+from cai_assets.domain.timestamps import TimestampError, parse_timestamp
 from cai_assets.failures import PermanentError
-from cai_assets.sandbox.config import Dialect, environment
+from cai_assets.sandbox.config import NOCODB_TOKEN, TABLE_IDS, Dialect, environment
 
 
 class SandboxProcess:
@@ -135,6 +139,23 @@ class SandboxProcess:
     def info(self) -> dict[str, Any]:
         """What was seeded, the ids and keys, and how often each endpoint was asked."""
         return self._control("GET", "info")
+
+    def days(self, zone: ZoneInfo) -> tuple[str, str] | None:
+        """First and last local day on which its conversations start; None where none does."""
+        found = set()
+        for order in ("started_at", "-started_at"):
+            response = requests.get(
+                f"{self.base_url}/api/v2/tables/{TABLE_IDS['conversations']}/records",
+                params={"sort": order, "fields": "started_at", "limit": "100"},
+                headers={"xc-token": NOCODB_TOKEN},
+                timeout=30,
+            )
+            response.raise_for_status()
+            for row in response.json()["list"]:
+                with contextlib.suppress(TimestampError):  # such a conversation belongs to no day
+                    instant = parse_timestamp(row["started_at"])
+                    found |= {day_of(instant, zone)} if instant else set()
+        return (min(found), max(found)) if found else None
 
     def faults(self, *rules: Mapping[str, Any], seed: int = 0, **settings: Any) -> dict[str, Any]:
         """Replace the faults in force; without rules: none. See `faults.Faults` for their form."""

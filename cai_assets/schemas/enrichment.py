@@ -33,3 +33,5 @@ CATEGORIES = Table(
     columns=lake.CATEGORIES.columns,
     key=lake.CATEGORIES.key,
 )
+
+TABLES = (LANGUAGES, TRANSLATIONS, CATEGORIES)

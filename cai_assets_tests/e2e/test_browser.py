@@ -14,6 +14,7 @@ from cai_assets_tests.fixtures.ui import UI_DAYS, Backfill, UserInterface
 playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
 
 PHONE_WIDTH = 390
+RUN_MS = 300_000  # a run of one table takes 15 s, on a busy machine much more
 LAYERS = ("nocodb", "raw", "documents", "enrichment", "lake", "facts", "marts", "reports")
 REPORTS = ("analytics_reports", "user_analytics", "daily_report", "dashboard", "exports")
 
@@ -48,6 +49,7 @@ def test_the_graph_shows_every_layer_and_every_asset(
         for name in sorted(names):
             watched.see(f"{layer} / {name}")
     assert watched.page.get_by_text("Join the Dagster community").count() == 0
+    no_pop_up(watched)
     local_only(watched, ui)
     assert watched.problems == []
 
@@ -80,6 +82,144 @@ def test_the_page_of_an_asset_tells_what_it_is_and_that_its_checks_passed(
     watched.shoot("asset_partition")
     local_only(watched, ui)
     assert watched.problems == []
+
+
+def no_pop_up(watched: Watched) -> None:
+    """No dialog over the page, and no banner that warns."""
+    assert watched.page.get_by_role("dialog").count() == 0
+    # Next.js reads each new page's name to those who cannot see it by an alert that nobody sees.
+    assert watched.page.locator("[role=alert]:not(#__next-route-announcer__)").count() == 0
+
+
+def shown_markdown(watched: Watched, key: str) -> Any:
+    """The dialog in which the UI shows a text or a picture of the metadata."""
+    row = watched.page.get_by_role("row").filter(has_text=key)
+    row.get_by_text("Show Markdown").first.click(timeout=WAIT_MS)
+    return watched.page.get_by_role("dialog")
+
+
+def test_numbers_of_the_days_are_plotted(
+    ui: UserInterface, ui_backfill: Backfill, open_page: OpenPage
+) -> None:
+    for name, plotted in {
+        "facts/fct_conversation": ["dagster/partition_row_count"],
+        "reports/daily_report": ["conversations", "messages", "first_response_p50_s", "translated"],
+    }.items():
+        watched = open_page(f"{ui.address}/assets/{name}", width=1500, height=1400)
+        plots = watched.page.get_by_role("button", name="Plots").first
+        plots.click(timeout=WAIT_MS)
+        playwright_api.expect(watched.page.locator("canvas").first).to_be_visible(timeout=WAIT_MS)
+        for number_of in plotted:
+            watched.see(number_of)
+        assert watched.page.locator("canvas").count() >= len(plotted)
+        plots.evaluate("e => e.scrollIntoView()")
+        watched.shoot(f"plots_{name.partition('/')[2]}")
+        local_only(watched, ui)
+        no_pop_up(watched)
+
+
+def test_columns_are_followed_to_the_fields_of_the_source_and_the_code_is_named(
+    ui: UserInterface, ui_backfill: Backfill, open_page: OpenPage
+) -> None:
+    watched = open_page(f"{ui.address}/assets/marts/volume", width=1500, height=1400)
+    for text in ("cai/grain: all_days", "cai/holds: numbers", "data", "DuckDB", "volume.sql"):
+        watched.see(re.compile(text))
+    no_pop_up(watched)
+    origins = shown_markdown(watched, "columns_come_from")
+    row = origins.get_by_role("row").filter(has_text="user_messages").last
+    playwright_api.expect(row).to_contain_text("facts.fct_traffic.user_messages")
+    playwright_api.expect(row).to_contain_text("messages.sender_type")
+    watched.shoot("column_lineage")
+    watched.page.goto(
+        f"{ui.address}/assets/marts/volume?view=lineage&lineageScope=upstream&lineageDepth=9",
+        wait_until="domcontentloaded",
+    )
+    for name in ("fct_traffic", "stg_messages"):
+        watched.see(name)
+    watched.shoot("lineage")
+    local_only(watched, ui)
+
+
+def test_a_day_s_report_has_its_picture_and_the_place_of_its_page(
+    ui: UserInterface, ui_backfill: Backfill, open_page: OpenPage
+) -> None:
+    day = UI_DAYS[1]
+    address = f"{ui.address}/assets/reports/daily_report?view=partitions&partition={day}"
+    watched = open_page(address, width=1500, height=1100)
+    watched.see(str(ui.home / "lake/reports/daily_report" / f"{day}.html"))
+    watched.see(str(ui.home / "lake/reports/dashboard.html"))
+    picture = shown_markdown(watched, "messages_by_hour").locator("img")
+    playwright_api.expect(picture).to_be_visible(timeout=WAIT_MS)
+    assert picture.evaluate("e => e.naturalWidth") > 300
+    watched.shoot("daily_report_picture")
+    local_only(watched, ui)
+
+
+def materialise(watched: Watched, ui: UserInterface, asset: str, days: str) -> Any:
+    """Open an asset's dialog and choose days in it; the dialog."""
+    watched.page.goto(f"{ui.address}/assets/{asset}?view=partitions", wait_until="domcontentloaded")
+    button = watched.page.get_by_role("button", name=re.compile("Materialize")).first
+    playwright_api.expect(button).to_be_enabled(timeout=WAIT_MS)
+    button.click()
+    dialog = watched.page.get_by_role("dialog")
+    playwright_api.expect(dialog).to_contain_text("Partition selection", timeout=WAIT_MS)
+    box = dialog.get_by_placeholder(re.compile("^ex: "))
+    box.fill(days)
+    box.press("Enter")
+    box.press("Tab")
+    return dialog
+
+
+def launched(watched: Watched, dialog: Any, button: str, mutation: str) -> dict[str, Any]:
+    """What the UI's own request answers when its button is clicked."""
+
+    def is_it(response: Any) -> bool:
+        return "/graphql" in response.url and mutation in (response.request.post_data or "")
+
+    with watched.page.expect_response(is_it, timeout=WAIT_MS) as waiting:
+        dialog.get_by_role("button", name=re.compile(button)).click()
+    (answer,) = waiting.value.json()["data"].values()
+    return dict(answer)
+
+
+def test_a_day_is_materialised_by_clicking(
+    ui: UserInterface, ui_backfill: Backfill, open_page: OpenPage
+) -> None:
+    day = UI_DAYS[2]
+    watched = open_page(ui.address, width=1500, height=1000)
+    dialog = materialise(watched, ui, "facts/fct_wait", day)
+    playwright_api.expect(dialog.get_by_text("1 partition", exact=True)).to_be_visible(timeout=WAIT_MS)
+    watched.shoot("materialise_a_day")
+    answer = launched(watched, dialog, "Launch 1 run", "LaunchPipelineExecution")
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    watched.page.goto(f"{ui.address}/runs/{answer['run']['id']}", wait_until="domcontentloaded")
+    ended = watched.page.get_by_text(re.compile("^(Success|Failure|Canceled)$")).first
+    playwright_api.expect(ended).to_be_visible(timeout=RUN_MS)
+    playwright_api.expect(ended).to_have_text("Success")
+    watched.shoot("run")
+    local_only(watched, ui)
+
+
+def test_a_range_is_backfilled_by_the_dialog(
+    ui: UserInterface, ui_backfill: Backfill, open_page: OpenPage
+) -> None:
+    watched = open_page(ui.address, width=1500, height=1000)
+    dialog = materialise(watched, ui, "facts/user_day", f"[{UI_DAYS[0]}...{UI_DAYS[4]}]")
+    playwright_api.expect(dialog.get_by_text("5 partitions", exact=True)).to_be_visible(timeout=WAIT_MS)
+    watched.shoot("backfill_dialog")
+    answer = launched(watched, dialog, "Launch backfill", "LaunchPartitionBackfill")
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    watched.page.goto(f"{ui.address}/runs/b/{answer['backfillId']}", wait_until="domcontentloaded")
+    status = watched.page.get_by_text("Status", exact=True).locator("xpath=..")
+    playwright_api.expect(status).to_contain_text(
+        re.compile("Completed|Success|Succeeded|Failed|Canceled"), timeout=RUN_MS
+    )
+    assert not re.search("Failed|Canceled", status.inner_text()), status.inner_text()
+    playwright_api.expect(watched.page.get_by_text("100% completed", exact=True)).to_be_visible(
+        timeout=WAIT_MS
+    )
+    watched.shoot("backfill")
+    local_only(watched, ui)
 
 
 # -- the dashboard

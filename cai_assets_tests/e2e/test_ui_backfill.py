@@ -1,17 +1,40 @@
-"""A range of days over the whole graph, started once from the UI's own API and once from the command line."""
+"""A range of days over the whole graph, from the UI's own API and from the command line; then the sensor.
 
+Switched on in the UI, it brings what is written late to the dashboard without a hand.
+"""
+
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+import requests
 
 from cai_assets.assets.raw import ALL_READ
-from cai_assets.conditions import NEWEST_DAY
+from cai_assets.conditions import ALL_DAYS, NEWEST_DAY
 from cai_assets.definitions import build_definitions
 from cai_assets.io_managers.parquet import ParquetIOManager
+from cai_assets.partitions import RANGE_START
+from cai_assets_tests.fixtures.browser import NEEDS_BROWSER, WAIT_MS, OpenPage, Watched, playwright
 from cai_assets_tests.fixtures.ui import COMMAND_DAYS, UI_DAYS, Backfill, UserInterface, readable
 
 A_HANDFUL = 8
+
+# A quiet machine of two cores takes about a minute; one on which all else runs as well, several times that.
+ARRIVAL_SECONDS = 420
+LATE_DAY = "2025-05-01"
+LATE_TEXT = "I forgot to say thank you."
+FOLLOWING = "__ASSET_JOB"
+SENSORS = "locations/__repository__@cai_assets.definitions/sensors"
+SENSOR = {
+    "repositoryName": "__repository__",
+    "repositoryLocationName": "cai_assets.definitions",
+    "sensorName": "nocodb_changes",
+}
 
 ASSETS = """query Assets($days: [String!]) { assetNodes {
     assetKey { path } isMaterializable isPartitioned
@@ -23,6 +46,10 @@ ASSETS = """query Assets($days: [String!]) { assetNodes {
 } }"""
 RUNS = """query Runs($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 100) {
     ... on Runs { results { runId status tags { key value } } } } }"""
+
+
+TICKS = """query Ticks($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sensor) {
+    ... on Sensor { sensorState { status ticks(limit: 50) { status error { message } } } } } }"""
 
 
 def assets(ui: UserInterface, days: list[str]) -> dict[str, dict[str, Any]]:
@@ -72,10 +99,16 @@ def test_a_backfill_from_the_ui_makes_every_day_of_every_asset_in_a_handful_of_r
     all_is_there(ui, UI_DAYS)
 
 
+@pytest.fixture(scope="module")
+def command_backfill(ui: UserInterface, ui_backfill: Backfill) -> "subprocess.CompletedProcess[str]":
+    """The days that were left, by `cai backfill`; all days of the source are there then."""
+    return ui.cai("backfill", "--from", COMMAND_DAYS[0], "--to", COMMAND_DAYS[-1])
+
+
 def test_a_backfill_from_the_command_line_is_one_run_beside_the_ui(
-    ui: UserInterface, ui_backfill: Backfill, record_property: Any
+    ui: UserInterface, command_backfill: "subprocess.CompletedProcess[str]", record_property: Any
 ) -> None:
-    done = ui.cai("backfill", "--from", COMMAND_DAYS[0], "--to", COMMAND_DAYS[-1])
+    done = command_backfill
     assert done.returncode == 0, done.stdout + done.stderr
     print(readable(done.stdout).strip().splitlines()[-1])
     runs = ui.graphql(RUNS, filter={"tags": [{"key": "cai/command", "value": "backfill"}]})["runsOrError"]
@@ -109,3 +142,146 @@ def test_checks_executed_by_themselves_look_at_all_days(
         found["lake", "messages", "live_documents_equal_lake_rows"].metadata["messages: lake rows"].value
     )
     assert counted == sum(lake.row_counts(("lake", "messages")).values()) > 0
+
+
+# -- the sensor switched on
+
+
+@pytest.mark.browser
+@NEEDS_BROWSER[1]
+@pytest.mark.timeout(1200)
+def test_a_late_message_reaches_the_dashboard_without_a_hand(
+    ui: UserInterface,
+    command_backfill: "subprocess.CompletedProcess[str]",
+    open_page: OpenPage,
+    record_property: Any,
+) -> None:
+    assert command_backfill.returncode == 0, command_backfill.stdout + command_backfill.stderr
+    assert "running" in sensor_state(ui, "tables_follow")["status"].lower(), "on by default"
+    before = runs_of(ui, FOLLOWING)
+    page = open_page(dashboard_file(ui).as_uri())
+    messages = messages_shown(page)
+    assert not late_row(page).count()
+    switch(open_page, ui, on=True)
+    try:
+        day, message_id = write_late(ui)
+        begun = time.monotonic()
+        assert day == UI_DAYS[0], "an old day, not the latest"
+
+        def waited(what: str, arrived: Callable[[], bool]) -> int:
+            while not arrived():
+                assert time.monotonic() < begun + ARRIVAL_SECONDS, (
+                    what,
+                    sensor_state(ui),
+                    all_runs(ui),
+                )
+                time.sleep(0.5)
+            return round(time.monotonic() - begun)
+
+        in_facts = waited("not in the facts", lambda: message_id in staged(ui, day))
+        on_dashboard = waited("not on the dashboard", lambda: shown_anew(page))
+    finally:
+        switch(open_page, ui, on=False)
+    print(f"late message: in the facts after {in_facts} s, on the dashboard after {on_dashboard} s")
+    record_property("seconds to the facts", in_facts)
+    record_property("seconds to the dashboard", on_dashboard)
+    assert messages_shown(page) == messages + 1
+    page.shoot("dashboard_late_message")
+    report = open_page((dashboard_file(ui).parent / "daily_report" / f"{day}.html").as_uri())
+    assert LATE_TEXT in report.page.content()
+    assert {tick["status"] for tick in sensor_state(ui)["ticks"]} <= {"SUCCESS", "SKIPPED", "STARTED"}
+    assert [one for one in runs_of(ui, "refresh_days") if one[1] == day] == [("SUCCESS", day)]
+    waited(
+        "a run that followed has not ended", lambda: all(s == "SUCCESS" for s, _ in runs_of(ui, FOLLOWING))
+    )
+    assert len(runs_of(ui, FOLLOWING)) == len(before) + 1, "tables are made once for a change"
+
+
+def dashboard_file(ui: UserInterface) -> Path:
+    return ui.home / "lake" / "reports" / "dashboard.html"
+
+
+def drawn(page: Watched) -> None:
+    page.page.wait_for_selector("body[data-drawn=yes]", timeout=WAIT_MS)
+
+
+def messages_shown(page: Watched) -> int:
+    """All messages, as the headline of the dashboard tells."""
+    drawn(page)
+    return int(page.page.locator("#figure-messages").get_attribute("data-v"))
+
+
+def late_row(page: Watched) -> Any:
+    """The late message's day in the table of days."""
+    return page.page.locator(f'#t-volume tr[data-key="{LATE_DAY}"]')
+
+
+def shown_anew(page: Watched) -> bool:
+    """Whether the page, opened again as a reader does, shows the late message's day."""
+    page.page.reload(wait_until="domcontentloaded")
+    drawn(page)
+    return bool(late_row(page).count())
+
+
+def switch(open_page: OpenPage, ui: UserInterface, *, on: bool) -> None:
+    """Click the sensor's switch in the UI, and wait until it stands as wanted."""
+    watched = open_page(f"{ui.address}/{SENSORS}/nocodb_changes")
+    box = watched.page.get_by_role("row").filter(has_text="Running").get_by_role("checkbox")
+    expect = playwright().expect
+    expect(box).to_be_checked(checked=not on, timeout=WAIT_MS)
+    box.locator("xpath=..").click()
+    expect(box).to_be_checked(checked=on, timeout=WAIT_MS)
+    watched.shoot(f"sensor_{'on' if on else 'off'}")
+
+
+def sensor_state(ui: UserInterface, sensor: str = "nocodb_changes") -> dict[str, Any]:
+    answer = ui.graphql(TICKS, sensor={**SENSOR, "sensorName": sensor})["sensorOrError"]
+    return dict(answer["sensorState"])
+
+
+def runs_of(ui: UserInterface, job: str) -> list[tuple[str, str]]:
+    """Status and first day of every run of a job; of the implicit job those that `tables_follow` started."""
+    wanted: dict[str, Any] = {"pipelineName": job}
+    if job == FOLLOWING:
+        wanted["tags"] = [{"key": key, "value": value} for key, value in ALL_DAYS.items()]
+    found = ui.graphql(RUNS, filter=wanted)["runsOrError"]["results"]
+    tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in found]
+    return [(run["status"], tag.get(RANGE_START, "")) for run, tag in zip(found, tags, strict=True)]
+
+
+def all_runs(ui: UserInterface) -> dict[str, list[tuple[str, str]]]:
+    return {name: runs_of(ui, name) for name in ("sweep_source", "refresh_days", FOLLOWING)}
+
+
+def write_late(ui: UserInterface) -> tuple[str, str]:
+    """A message of May in a conversation of the first day; that day, and the message's id."""
+    settings = ui.settings()
+    assert settings.nocodb_api_token is not None
+    headers = {"xc-token": settings.nocodb_api_token.get_secret_value()}
+    tables = f"{settings.nocodb_base_url}/api/v2/tables"
+    rows = requests.get(
+        f"{tables}/{settings.nocodb_conversation_table}/records",
+        params={"limit": 1, "sort": "started_at"},
+        headers=headers,
+        timeout=30,
+    ).json()["list"]
+    message: dict[str, Any] = {
+        "message_id": "written late",
+        "conversation_id": rows[0]["conversation_id"],
+        "sender_type": "user",
+        "text": LATE_TEXT,
+        "created_at": f"{LATE_DAY} 12:00:00+00:00",
+    }
+    answer = requests.post(
+        f"{tables}/{settings.nocodb_messages_table}/records", json=[message], headers=headers, timeout=30
+    )
+    answer.raise_for_status()
+    return str(rows[0]["started_at"][:10]), str(message["message_id"])
+
+
+def staged(ui: UserInterface, day: str) -> set[str]:
+    """Messages of a day in the facts, as a reader of Parquet finds them."""
+    files = [file for file in ui.files(("facts", "stg_messages")) if f"partition={day}" in file]
+    return {
+        one for file in files for one in pq.read_table(file, columns=["message_id"])["message_id"].to_pylist()
+    }

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -10,7 +10,13 @@ import requests
 
 from cai_assets.failures import PermanentError, TransientError
 from cai_assets.resources.nocodb import NocoDBSource
-from cai_assets.resources.source import SourceAccessError, SourceError, SourceGuardError, SourceMissingError
+from cai_assets.resources.source import (
+    MESSAGES,
+    SourceAccessError,
+    SourceError,
+    SourceGuardError,
+    SourceMissingError,
+)
 from cai_assets.sandbox.config import NOCODB_TOKEN
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets_tests.fixtures.sources import DAY, nocodb_settings
@@ -181,6 +187,43 @@ def test_pages_that_would_lose_or_repeat_rows_are_refused(sandbox, opened, fault
     sandbox.faults({"service": "nocodb", **fault})
     with pytest.raises(SourceGuardError, match=message):
         list(source.messages(IDS))
+
+
+def empty_although_counted(served):
+    """A bend that takes the rows, not their count, from the first so many answers; None: from all."""
+
+    def bend(exchange):
+        if exchange.is_page and exchange.answer["list"] and (served is None or bend.done < served):
+            bend.done += 1
+            exchange.answer = {**exchange.answer, "list": []}
+
+    bend.done = 0
+    return bend
+
+
+LOOKS = {
+    "a scan": lambda source: [row.id for row in source.scan(MESSAGES, ("conversation_id",))],
+    "conversations by time": lambda source: [row.id for row in source.conversations(DAY, NEXT)],
+    "changes": lambda source: [
+        row.id for page in source.changes(MESSAGES, datetime(2020, 1, 1, tzinfo=UTC), 0) for row in page.rows
+    ],
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_an_answer_without_the_rows_it_counts_is_asked_for_again_and_never_believed(
+    sandbox, opened, through, look
+):
+    proxy = through(sandbox.base_url)
+    source = opened(sandbox, nocodb_base_url=proxy.base_url, io_threads=1)
+    source.check()
+    whole = look(source)
+    assert whole
+    proxy.after = empty_although_counted(1)
+    assert look(source) == whole
+    proxy.after = empty_although_counted(None)
+    with pytest.raises(TransientError, match=r"counts \d+ rows and (gives|its last page ends at) 0"):
+        look(source)
 
 
 def lacking_where(exchange):

@@ -54,11 +54,12 @@ class OpenMinutes:
         """Open seconds between two instants; None if one is missing, unknown, or the end lies before."""
         if start is None or end is None or end < start or not (self.known(start) and self.known(end)):
             return None
-        return self._seconds(end) - self._seconds(start)
+        return (self._time(end) - self._time(start)).total_seconds()
 
-    def _seconds(self, at: datetime) -> float:
+    def _time(self, at: datetime) -> timedelta:
+        """Open time before an instant: exact, as differences of large floats are not."""
         whole, rest = divmod(at - self._start, MINUTE)
-        return self._open_before[whole] * 60 + (rest.total_seconds() if self._open[whole] else 0)
+        return self._open_before[whole] * MINUTE + (rest if self._open[whole] else timedelta())
 
 
 def _is_open(calendar: Mapping[str, Any], shown: datetime) -> bool:

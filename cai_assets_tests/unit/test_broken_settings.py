@@ -56,6 +56,7 @@ BROKEN = {
     "SESSION_GAP_MINUTES": "0",
     "BUSINESS_HOURS": '{"week": {"mon": ["9-17"]}}',
     "PARTITION_START_DATE": "yesterday",
+    "PARTITION_END_DATE": "tomorrow",
     "MIN_GROUP_SIZE": "0",
     "REDACT_TEXT": "some",
     "REDACT_PHONE_REGIONS": "Germany",

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from cai_assets.cli import COMMANDS, main
-from cai_assets.commands.checkup import Finding, cleaned, settings_set
+from cai_assets.commands.checkup import settings_set
 from cai_assets.commands.common import check_days
 from cai_assets.commands.demo import _range
+from cai_assets.commands.findings import Finding, cleaned
 from cai_assets.commands.reporting import QUERIES, within_days
 from cai_assets.commands.up import check_port
 from cai_assets.domain.hiding import HIDDEN, Secrets

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -133,9 +134,24 @@ def test_the_code_location_loads_in_a_fresh_interpreter_without_settings_or_netw
         "def refuse(*_): raise AssertionError('the network was used at import')\n"
         "socket.socket.connect = refuse\n"
         "from cai_assets.definitions import defs\n"
+        "defs.get_repository_def()\n"
         "keys = defs.resolve_asset_graph().materializable_asset_keys\n"
         "print(json.dumps([len(keys), 'pandas' in sys.modules or 'sklearn' in sys.modules]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [49, False]
+    assert done.stderr == "", "no warning at start"
+
+
+def test_every_asset_has_tags_and_what_code_makes_refers_to_it(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.tags["cai/grain"] == ("day" if node.is_partitioned else "all_days"), key
+        assert node.tags["cai/holds"] in {"originals", "texts", "ids", "numbers"}, key
+        if node.is_materializable:
+            places = node.metadata["dagster/code_references"].code_references
+            assert all(Path(place.file_path).is_file() for place in places), key
+            kinds = {Path(place.file_path).suffix for place in places}
+            assert kinds == ({".py", ".sql"} if "dagster/kind/sql" in node.tags else {".py"}), key
