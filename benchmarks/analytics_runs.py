@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
-from cai_assets.assets.common import DAYS_PER_RUN
+from cai_assets.domain.days import DAYS_PER_RUN
 from cai_assets.engines.choice import Engines
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.duckdb_text import duckdb_type, no_rows, order, quoted, text

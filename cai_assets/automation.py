@@ -17,13 +17,20 @@ from typing import Any
 import dagster as dg
 from pydantic import ValidationError
 
-from cai_assets.assets.common import DAYS_PER_RUN
 from cai_assets.assets.reports import SETTLED_AFTER
 from cai_assets.conditions import ALL_DAYS, NEWEST_DAY
 from cai_assets.domain.changes import Found, requests_for
 from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
-from cai_assets.partitions import DAILY, RANGE_END, RANGE_START, contiguous_ranges, day_of, days_between
+from cai_assets.partitions import (
+    DAILY,
+    DAYS_PER_RUN,
+    RANGE_END,
+    RANGE_START,
+    contiguous_ranges,
+    day_of,
+    days_between,
+)
 from cai_assets.resources.changes import Cursor, Looked, first_cursor, poll
 from cai_assets.resources.dirty_days import DirtyDays, utc_now
 from cai_assets.resources.mongo import MongoStore

@@ -4,11 +4,12 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from cai_assets.domain.days import contiguous_ranges, day_bounds, day_of, days_between
+from cai_assets.domain.days import DAYS_PER_RUN, contiguous_ranges, day_bounds, day_of, days_between
 from cai_assets.settings import load_settings
 
 __all__ = [
     "DAILY",
+    "DAYS_PER_RUN",
     "RANGE_END",
     "RANGE_START",
     "contiguous_ranges",

@@ -13,7 +13,7 @@ from cai_assets.conditions import FOLLOWS, FRESH
 from cai_assets.engines.spread import Spread
 from cai_assets.io_managers.failing import told_apart
 from cai_assets.metadata import OWNERS, code_metadata, lineage_metadata, table_metadata, table_tags, tags
-from cai_assets.partitions import DAILY
+from cai_assets.partitions import DAILY, DAYS_PER_RUN
 from cai_assets.ranges import Progress, Tell
 from cai_assets.schemas.base import Table
 
@@ -31,9 +31,7 @@ for _beta in (
 
 # A backfill puts into one run what has the same policy, and waits up to 30 s between runs: one policy for all
 # daily assets makes a month one run from the source to the day's report, instead of three (measured: 16 days
-# with the marts in two runs instead of four). A month, so that what a run reads fits into memory, and a
-# failure, a budget or a cancelled run leaves whole months done.
-DAYS_PER_RUN = 31
+# with the marts in two runs instead of four).
 BY_MONTHS = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
 
 

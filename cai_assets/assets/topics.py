@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 
 from cai_assets.assets.analytics import GPU_POOL
-from cai_assets.assets.common import DAYS_PER_RUN, failing_clearly
+from cai_assets.assets.common import failing_clearly
 from cai_assets.conditions import FOLLOWS, FRESH
 from cai_assets.domain import topic_tables
 from cai_assets.domain.topic_tables import Placed
@@ -19,6 +19,7 @@ from cai_assets.engines.acceleration import accelerate, cuml_is_there
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.engines.models import Query, load_queries
 from cai_assets.metadata import OWNERS, code_metadata, table_metadata, table_tags
+from cai_assets.partitions import DAYS_PER_RUN
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.content import TOPICS

@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from cai_assets.commands.common import check_days, console, data_option, day_option, working_stack
-
-DAYS_PER_RUN = 31
+from cai_assets.domain.days import DAYS_PER_RUN
 
 
 @click.command(

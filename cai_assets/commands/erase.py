@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, working_stack
+from cai_assets.domain.days import DAYS_PER_RUN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -217,8 +218,6 @@ def _made_before(settings: "Settings", instance: Any) -> tuple[dict[Any, set[str
 def _ranges(days: Sequence[str], daily: dict[Any, set[str]]) -> Iterator[tuple[str, str, list[Any]]]:
     """Days that follow each other and have the same assets, as ranges of at most a month."""
     from datetime import date, timedelta
-
-    from cai_assets.assets.common import DAYS_PER_RUN
 
     run: list[str] = []
     keys: list[Any] = []

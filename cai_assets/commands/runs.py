@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import click
 import dagster as dg
@@ -25,7 +24,6 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from cai_assets.commands.quick_records import quick_records
 from cai_assets.partitions import (
     DAILY,
     RANGE_END,
@@ -138,18 +136,8 @@ def materialize_range(
     """
     outcome = Outcome(run_id=str(uuid.uuid4()))
     started = time.monotonic()
-    folder = Path(instance.root_directory)
-    with (
-        quick_records(folder) as hold,
-        _Display(out, outcome, {key.to_user_string() for key in assets}) as display,
-    ):
-
-        def take(entry: dg.EventLogEntry) -> None:
-            if entry.dagster_event and entry.dagster_event.event_type == dg.DagsterEventType.RUN_START:
-                hold()  # the run's own database is there now
-            display.take(entry)
-
-        instance.add_event_listener(outcome.run_id, take)
+    with _Display(out, outcome, {key.to_user_string() for key in assets}) as display:
+        instance.add_event_listener(outcome.run_id, display.take)
         result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             run_id=outcome.run_id,

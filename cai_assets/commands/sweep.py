@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, working_stack
+from cai_assets.domain.days import DAYS_PER_RUN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +88,6 @@ def _print(found: "Waiting", out: "Console") -> None:
 
 
 def _refresh(found: "Waiting", settings: "Settings", out: "Console") -> bool:
-    from cai_assets.assets.common import DAYS_PER_RUN
     from cai_assets.commands.runs import materialize_days, summary
     from cai_assets.partitions import DAILY
 

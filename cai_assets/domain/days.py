@@ -5,6 +5,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+DAYS_PER_RUN = 31
+"""Most days of one run; a longer range becomes several runs.
+
+A month, so that what a run reads fits into memory, and a failure, a budget or a cancelled run leaves whole
+months done.
+"""
+
 
 def day_bounds(day: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """First instant of a local day and of the next, in UTC; 23 or 25 hours apart where clocks change."""

@@ -53,10 +53,10 @@ def kill(ui: UserInterface, what: str, find: Callable[[UserInterface], list[psut
         print(f"killed {what}: {one.pid}")
 
 
-def launch(ui: UserInterface) -> str:
+def launch(ui: UserInterface, days: list[str]) -> str:
     nodes = ui.graphql(NODES)["assetNodes"]
     selection = [{"path": node["assetKey"]["path"]} for node in nodes if node["isMaterializable"]]
-    params = {"assetSelection": selection, "partitionNames": DAYS, "fromFailure": False}
+    params = {"assetSelection": selection, "partitionNames": days, "fromFailure": False}
     launched = ui.graphql(LAUNCH, params=params)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
     return str(launched["backfillId"])
@@ -85,21 +85,21 @@ def test_a_backfill_in_which_a_process_is_killed_ends_complete(tmp_path: Path, v
     }
     log = folder / "up.log"
     with started(folder, data) as ui:
-        backfill = launch(ui)
+        backfill = launch(ui, DAYS)
         until("a run in the middle", lambda: facts_in_part(ui))
         kill(ui, victim, finders[victim])
         if victim != "daemon":
             until("the end of the backfill", lambda: state(ui, backfill)["status"] in FINISHED)
-            complete(ui, backfill, sample)
+            complete(ui, backfill, sample, DAYS)
             return
         # Without its daemon `cai up` ends, and says so.
         until("the end of `cai up`", lambda: "Dagster ended by itself" in log.read_text(encoding="utf-8"))
     with started(folder, data) as ui:
         until("the end of the backfill", lambda: state(ui, backfill)["status"] in FINISHED)
-        complete(ui, backfill, sample)
+        complete(ui, backfill, sample, DAYS)
 
 
-def complete(ui: UserInterface, backfill: str, sample: object) -> None:
+def complete(ui: UserInterface, backfill: str, sample: object, days: list[str]) -> None:
     found = state(ui, backfill)
     assert found["status"] == "COMPLETED_SUCCESS", found
     lake = ParquetIOManager.from_settings(ui.settings())
@@ -108,7 +108,7 @@ def complete(ui: UserInterface, backfill: str, sample: object) -> None:
         for layer in ("raw", "lake"):
             table = lake.table((layer, name))
             assert sum(table.row_counts().values()) == count, (layer, name)
-            assert set(table.partitions()) == set(DAYS), (layer, name)
+            assert set(table.partitions()) == set(days), (layer, name)
     assert sum(lake.row_counts(("facts", "stg_messages")).values()) == rows["messages"]
     assert sum(lake.row_counts(("facts", "fct_conversation")).values()) == rows["conversations"]
     for path in TABLES:

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from cai_assets.automation import SCHEDULES, SENSORS
 from cai_assets.commands.up import PATIENT
 from cai_assets.home import HomeSettings
+from cai_assets.records import BATCH_VARIABLE
 from cai_assets.settings import Settings
 from cai_assets_tests.conftest import REPOSITORY
 
@@ -31,7 +32,7 @@ VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)")
 # Compose's own, and those of the other images; all else has to be a setting of the platform.
 OTHERS = {
     *("POSTGRES_PASSWORD", "POSTGRES_USER", "POSTGRES_DB", "MONGODB_PASSWORD", "CAI_VERSION"),
-    "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR",
+    *("DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR", "DAGSTER_EVENT_BATCH_SIZE"),
     *("MONGO_INITDB_ROOT_USERNAME", "MONGO_INITDB_ROOT_PASSWORD"),
     *(f"DAGSTER_POSTGRES_{name}" for name in ("HOST", "DB", "USER", "PASSWORD")),
 }
@@ -210,6 +211,8 @@ def test_the_image_copies_what_is_there_and_installs_what_is_pinned() -> None:
 def test_dagster_accepts_its_settings(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOST", "DB", "USER", "PASSWORD"):
         monkeypatch.setenv(f"DAGSTER_POSTGRES_{name}", "x")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv(BATCH_VARIABLE, "0")  # put back after the test, as the event log sets it
     (tmp_path / "dagster.yaml").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     config, _ = dagster_instance_config(str(tmp_path))
     assert set(config) <= set(dagster_instance_config_schema())

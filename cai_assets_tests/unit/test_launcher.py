@@ -13,6 +13,7 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from cai_assets.launcher import MISSES, PROCESS, WatchedRunLauncher, note_process
+from cai_assets.records import BATCH_VARIABLE
 from cai_assets_tests.conftest import REPOSITORY
 
 
@@ -22,8 +23,10 @@ def nothing() -> None:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """An instance as `cai` makes it."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv(BATCH_VARIABLE, "0")  # put back after the test, as the event log sets it
     template = REPOSITORY / "cai_assets" / "templates" / "dagster.yaml"
     (tmp_path / "dagster.yaml").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     with dg.DagsterInstance.from_config(str(tmp_path)) as made:
