@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from cai_assets.definitions import defs
 from cai_assets.resources.object_store import ObjectStore
@@ -27,6 +28,8 @@ class AssetRecord:
         missing: days that another asset has and this one lacks.
         rows: rows now there (lake), or as last reported (documents, reports); None where nobody counts.
         last_run: when it was last materialised, UTC.
+        freshness: by its freshness policy: "fresh", "late" (it warns) or "overdue" (it fails); None where it
+            has no policy or was never made.
     """
 
     layer: str
@@ -35,6 +38,7 @@ class AssetRecord:
     missing: list[str]
     rows: int | None
     last_run: datetime | None
+    freshness: str | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def overview(settings: Settings) -> Overview:
             key: instance.get_materialized_partitions(key) for key in keys if graph.get(key).is_partitioned
         }
         days = sorted(set().union(*done.values()))
+        last = {key: _last_run(instance, key) for key in keys}
+        now = datetime.now(UTC)
         assets = [
             AssetRecord(
                 layer=key.path[0],
@@ -70,7 +76,8 @@ def overview(settings: Settings) -> Overview:
                 days=len(done[key]) if key in done else None,
                 missing=[day for day in days if day not in done[key]] if key in done else [],
                 rows=_rows(instance, store, key),
-                last_run=_last_run(instance, key),
+                last_run=last[key],
+                freshness=freshness_of(graph.get(key).freshness_policy, last[key], now),
             )
             for key in keys
         ]
@@ -117,6 +124,18 @@ def _count(materialization: dg.AssetMaterialization | None) -> int | None:
 def _last_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime | None:
     event = instance.get_latest_materialization_event(key)
     return datetime.fromtimestamp(event.timestamp, UTC) if event else None
+
+
+def freshness_of(policy: object, last_run: datetime | None, now: datetime) -> str | None:
+    """Where a table stands by its policy, as Dagster's daemon would tell; only windows are used here."""
+    if not isinstance(policy, TimeWindowFreshnessPolicy) or last_run is None:
+        return None
+    age = now - last_run
+    if age > policy.fail_window.to_timedelta():
+        return "overdue"
+    if policy.warn_window is not None and age > policy.warn_window.to_timedelta():
+        return "late"
+    return "fresh"
 
 
 def _checks(

@@ -1,6 +1,7 @@
-"""`cai status`: what is materialised, what is missing, what waits to be refreshed, which checks fail."""
+"""`cai status`: what is made, fresh, missing, waiting, translated and spent, and which checks fail."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from cai_assets.commands.common import JSON_INDENT, console, data_option, json_o
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cai_assets.commands.enriched import Budget, Coverage
     from cai_assets.commands.records import Overview
     from cai_assets.commands.waiting import Waiting
 
@@ -23,6 +25,7 @@ Examples:
   cai status --data exports/may
   cai status --json | jq '.assets[] | select(.missing != [])'
   cai status --json | jq '.waiting.days[].day'
+  cai status --json | jq '.coverage, .budget'
 
 Exit code 1 when a check fails.
 """,
@@ -31,16 +34,18 @@ Exit code 1 when a check fails.
 @json_option
 @click.pass_context
 def status(ctx: click.Context, data: Path | None, as_json: bool) -> None:
-    """Show days, rows and last run of every asset, the days that wait, and the checks that fail.
+    """Show days, rows, last run and freshness of every asset, the days that wait, and the checks that fail.
 
     A day is missing where another asset has it. A day waits when the source has changed since it was made.
-    Needs no server, but for the days that wait MongoDB.
+    Also how much is translated and categorised, and what today's calls have used of the budget. Needs no
+    server, but for the days that wait and the budget MongoDB.
     """
     from dataclasses import asdict
 
     from cai_assets.stack import activate, running_stack
 
     with kept_things(data) as (home, settings):
+        from cai_assets.commands.enriched import budget, coverage
         from cai_assets.commands.records import overview
         from cai_assets.commands.waiting import waiting
         from cai_assets.settings import load_settings
@@ -50,14 +55,17 @@ def status(ctx: click.Context, data: Path | None, as_json: bool) -> None:
         if running is not None:  # its database tells what waits
             activate(running.environment)
         dirty = waiting(load_settings())
+        covered, spent = coverage(settings), budget(load_settings())
         if as_json:
             shown = asdict(found) | {"home": str(home.path), "ui": running.ui if running else None}
             shown |= {"waiting": asdict(dirty)}
+            shown |= {"coverage": [asdict(one) for one in covered], "budget": asdict(spent)}
             click.echo(json.dumps(shown, indent=JSON_INDENT, ensure_ascii=False, default=str))
         else:
             out = console()
             _print(found, out)
             _print_waiting(dirty, out)
+            _print_enriched(covered, spent, out)
             out.print()
             out.print(f"Kept in {shown_path(home.path)}; ", end="")
             if running is None:
@@ -84,6 +92,7 @@ def _print(found: "Overview", out: "Console") -> None:
         ("missing", "right"),
         ("rows", "right"),
         ("last run", "left"),
+        ("", "left"),
     ):
         grid.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     layer = ""
@@ -92,7 +101,12 @@ def _print(found: "Overview", out: "Console") -> None:
         missing = f"[yellow]{len(asset.missing)}[/yellow]" if asset.missing else ""
         rows = "" if asset.rows is None else f"{asset.rows:,}"
         last = f"{asset.last_run:%Y-%m-%d %H:%M:%S} UTC" if asset.last_run else "[yellow]never[/yellow]"
-        grid.add_row("" if asset.layer == layer else asset.layer, asset.name, days, missing, rows, last)
+        stands = {"late": "[yellow]late[/yellow]", "overdue": "[red]overdue[/red]"}.get(
+            asset.freshness or "", asset.freshness or ""
+        )
+        grid.add_row(
+            *("" if asset.layer == layer else asset.layer, asset.name, days, missing, rows, last, stands)
+        )
         layer = asset.layer
     out.print(grid)
     out.print()
@@ -121,3 +135,26 @@ def _print_waiting(dirty: "Waiting", out: "Console") -> None:
     for name, count in dirty.without_day.items():
         if count:
             out.print(f"[yellow]{count:,} {name} of the source belong to no day.[/yellow]")
+
+
+def _print_enriched(covered: "Sequence[Coverage]", spent: "Budget", out: "Console") -> None:
+    from rich.markup import escape
+
+    for one in covered:
+        share = f" ({one.done / one.needing:.1%})" if one.needing else ""
+        unpaid = (
+            f"; [yellow]{one.unpaid:,} not asked for, as the budget was reached[/yellow]"
+            if one.unpaid
+            else ""
+        )
+        out.print(
+            f"{one.done:,} of {one.needing:,} {one.what} that need it are {one.done_word}{share}{unpaid}."
+        )
+    if spent.unknown is not None:
+        out.print(f"What today's calls have used is not known: {escape(spent.unknown)}.")
+        return
+    tokens = f" of {spent.most_tokens:,}" if spent.most_tokens is not None else ""
+    price = f" of {spent.most_price:f}" if spent.most_price is not None else ""
+    limits = "" if tokens or price else "; no limit of a day is set (DIFY_BUDGET_…_PER_DAY)"
+    used = f"{spent.tokens or 0:,}{tokens} tokens, price {spent.price or 0:f}{price}"
+    out.print(f"Today's calls ({spent.day}) have used {used}{limits}.")

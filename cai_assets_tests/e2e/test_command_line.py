@@ -82,6 +82,12 @@ def test_status_knows_every_asset_afterwards(demo: tuple[Path, "subprocess.Compl
     rows = {f"{asset['layer']}/{asset['name']}": asset["rows"] for asset in found["assets"]}
     assert rows["raw/conversations"] == rows["documents/conversations"] == rows["facts/fct_conversation"]
     assert rows["raw/messages"] == rows["documents/messages"] == rows["facts/stg_messages"] > 0
+    fresh = {f"{asset['layer']}/{asset['name']}": asset["freshness"] for asset in found["assets"]}
+    assert (fresh["facts/fct_conversation"], fresh["reports/dashboard"]) == ("fresh", "fresh")
+    covered = {one["what"]: one for one in found["coverage"]}
+    assert covered["texts"]["done"] == covered["texts"]["needing"] > 0
+    assert covered["conversations"]["needing"] == rows["lake/categories"]
+    assert found["budget"]["unknown"] == "the database of the ledger is not running"
 
 
 def test_the_report_of_all_days_is_the_sum_of_the_days(
