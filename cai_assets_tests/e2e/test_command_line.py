@@ -126,11 +126,11 @@ def test_a_backfill_that_fails_says_which_step_and_ends_with_1(
 ) -> None:
     folder = demo[0]
     lacking = cai(
-        folder, "backfill", "--from", "2024-01-01", "--to", "2024-01-01", "--select", "lake/messages"
+        folder, "backfill", "--from", "2025-03-27", "--to", "2025-03-27", "--select", "lake/messages"
     )
     assert lacking.returncode == 0, lacking.stdout  # nobody wrote on that day: an empty day is no failure
     failing = cai(
-        folder, "backfill", "--from", "2024-01-02", "--to", "2024-01-02", "--select", "facts/fct_wait"
+        folder, "backfill", "--from", "2025-03-28", "--to", "2025-03-28", "--select", "facts/fct_wait"
     )
     assert failing.returncode == 1
     assert "Failed: facts/fct_wait" in failing.stdout
@@ -164,7 +164,7 @@ def test_a_sweep_marks_what_is_not_up_to_date_and_refreshes_it_where_asked(
 def test_an_unknown_layer_is_named_with_those_there_are(
     demo: tuple[Path, "subprocess.CompletedProcess[str]"],
 ) -> None:
-    done = cai(demo[0], "backfill", "--from", "2024-01-01", "--to", "2024-01-01", "--select", "fact")
+    done = cai(demo[0], "backfill", "--from", "2025-03-20", "--to", "2025-03-20", "--select", "fact")
     assert done.returncode == 2
     assert "there is no layer or asset 'fact'; there are documents, enrichment, facts" in done.stderr
 
