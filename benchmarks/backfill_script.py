@@ -19,7 +19,6 @@ from cai_assets.assets.analytics import AS_OF, FACT, model_parameters
 from cai_assets.assets.reports import (
     DAILY_QUERIES,
     LISTED_CONVERSATIONS,
-    REPORTED_MARTS,
     WORKBOOK,
     report_documents,
 )
@@ -36,6 +35,7 @@ from cai_assets.engines.exports import NAMES
 from cai_assets.engines.exports import sheets as export_sheets
 from cai_assets.engines.following import newest
 from cai_assets.engines.models import CLOCK_PARAMETERS, Model, SqlTest, load_models, load_queries, load_tests
+from cai_assets.engines.origins import REPORTED
 from cai_assets.engines.reports import run_queries
 from cai_assets.engines.spread import Spread
 from cai_assets.ranges import stage_documents, stage_model
@@ -209,7 +209,7 @@ class Script:
         zone = self.settings.report_timezone
 
         def documents() -> Iterator[tuple[str, dict[str, Any]]]:
-            for table in REPORTED_MARTS:
+            for table in REPORTED:
                 sql = f"select * from marts.{table.name}"  # noqa: S608  names of declared tables
                 rows = self.duckdb.query(sql, {table.path: self.files(table.path)}).to_pylist()
                 yield from report_documents(table, rows, zone=zone, as_of=as_of)

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from cai_assets.commands.checkup_machines import alerts, engine, log_file, workers
-from cai_assets.commands.findings import Finding, cleaned, guarded
+from cai_assets.commands.findings import Finding, guarded
 from cai_assets.domain.hiding import HIDDEN
 from cai_assets.settings import Settings
 from cai_assets.stack import MIN_FREE_BYTES, Home, HomeSettings, StackError, check_disk
 
 if TYPE_CHECKING:
     from cai_assets.resources.mongo import MongoStore
-
-__all__ = ["Finding", "before_start", "cleaned", "everything"]
 
 Choices = Sequence[Sequence[str]]
 """Sets of inputs of a workflow, any of which will do."""

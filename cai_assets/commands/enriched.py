@@ -75,14 +75,22 @@ def coverage(settings: Settings) -> list[Coverage]:
     return found
 
 
-def budget(settings: Settings) -> Budget:
-    """Ask MongoDB's ledger; a database that does not answer is told, not raised."""
+def budget(settings: Settings, unanswered: str | None = None) -> Budget:
+    """Ask MongoDB's ledger; a database that does not answer is told, not raised.
+
+    Args:
+        settings: the database, the limits, and the zone of the day.
+        unanswered: what came of asking the database just before, where it did not answer; it is not asked
+            again, as nobody should wait for that twice.
+    """
     today = datetime.now(settings.timezone).date()
     limits = settings.dify_budget_tokens_per_day, settings.dify_budget_price_per_day
     if settings.mongodb_uri is None:
         return Budget(
             today.isoformat(), None, None, *limits, unknown="the database of the ledger is not running"
         )
+    if unanswered is not None:
+        return Budget(today.isoformat(), None, None, *limits, unknown=unanswered)
     try:
         with MongoStore.from_settings(settings) as store:
             spent = spent_on(store, today, settings.timezone)

@@ -55,7 +55,7 @@ def status(ctx: click.Context, data: Path | None, as_json: bool) -> None:
         if running is not None:  # its database tells what waits
             activate(running.environment)
         dirty = waiting(load_settings())
-        covered, spent = coverage(settings), budget(load_settings())
+        covered, spent = coverage(settings), budget(load_settings(), dirty.unknown)
         if as_json:
             shown = asdict(found) | {"home": str(home.path), "ui": running.ui if running else None}
             shown |= {"waiting": asdict(dirty)}
@@ -137,7 +137,7 @@ def _print_waiting(dirty: "Waiting", out: "Console") -> None:
             out.print(f"[yellow]{count:,} {name} of the source belong to no day.[/yellow]")
 
 
-def _print_enriched(covered: "Sequence[Coverage]", spent: "Budget", out: "Console") -> None:
+def _print_enriched(covered: Sequence["Coverage"], spent: "Budget", out: "Console") -> None:
     from rich.markup import escape
 
     for one in covered:

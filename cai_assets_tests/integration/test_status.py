@@ -53,3 +53,8 @@ def test_a_database_that_does_not_answer_is_told() -> None:
     found = budget(settings)
     assert (found.tokens, found.price) == (None, None)
     assert "127.0.0.1:9" in (found.unknown or "")
+
+
+def test_a_database_that_did_not_answer_just_now_is_not_waited_for_again(mongo_uri: str) -> None:
+    settings = Settings(mongodb_uri=mongo_uri, mongodb_database="status_budget")
+    assert budget(settings, "no answer").unknown == "no answer"
