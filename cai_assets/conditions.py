@@ -7,6 +7,8 @@ import dagster as dg
 ALL_DAYS = {"cai/reads": "all days"}
 """Tag of runs that the condition below started; no day is replaced while one of them reads the facts."""
 
+DAILY_REPORT = dg.AssetKey(["reports", "daily_report"])
+
 # Dagster's own condition forgets a change that comes between the tick that asks for a run and the next one:
 # of a trigger and a reset seen together the reset counts, as the times of both are lost where conditions are
 # combined. These two are not combined, so their times are compared; facts that came after a run was asked
@@ -41,8 +43,13 @@ _broken = dg.AutomationCondition.any_deps_match(
     & ~dg.AutomationCondition.will_be_requested()
 ).with_label("a blocking check of an input failed")
 
-# A table that is made, but not yet checked by the run that made it: also of a run that makes more facts, some
-# of which are not yet known to have changed, so that this saves making marts twice.
+# Runs that refresh days end with the day's report, long after the first facts: a table that waited only for the
+# facts it is made of itself would be made in a run of its own, and the tables beside it in another.
+_days_are_refreshed = dg.AutomationCondition.asset_matches(
+    DAILY_REPORT, dg.AutomationCondition.in_progress()
+).with_label("a run makes days anew")
+
+# A table that is made, but not yet checked by the run that made it.
 _unchecked = dg.AutomationCondition.any_deps_match(
     dg.AutomationCondition.any_checks_match(dg.AutomationCondition.in_progress(), blocking_only=True)
 ).with_label("a blocking check of an input is under way")
@@ -52,6 +59,7 @@ FOLLOWS = (
     & ~_lacking
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
+    & ~_days_are_refreshed
     & ~_unchecked
     & ~_broken
 ).with_label("follows its inputs")

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.events import StepMaterializationData
 
 from cai_assets.automation import refresh_days, tables_follow
+from cai_assets.conditions import DAILY_REPORT
 from cai_assets.definitions import build_definitions
 from cai_assets.partitions import RANGE_END, RANGE_START
 from cai_assets.settings import Settings
@@ -17,7 +18,6 @@ from cai_assets.settings import Settings
 OLD, OLDER, RECENT = "2021-02-03", "2020-12-24", "2024-05-03"
 CONVERSATIONS = dg.AssetKey(["facts", "fct_conversation"])
 VOLUME = dg.AssetKey(["marts", "volume"])
-DAILY_REPORT = dg.AssetKey(["reports", "daily_report"])
 
 
 @dataclass
@@ -93,6 +93,22 @@ class Daemon:
             tell(dg.DagsterEventType.ASSET_CHECK_EVALUATION, evaluation)
         self.instance.report_run_canceled(run)
 
+    def make_in(self, run: dg.DagsterRun, key: dg.AssetKey, day: str, *, checked: bool = False) -> None:
+        """A run under way has made one table's day, and has checked it or will do so later."""
+
+        def tell(kind: dg.DagsterEventType, data: Any) -> None:
+            event = dg.DagsterEvent(kind.value, job_name=run.job_name, event_specific_data=data)
+            self.instance.report_dagster_event(event, run_id=run.run_id)
+
+        made = StepMaterializationData(dg.AssetMaterialization(key, partition=day))
+        tell(dg.DagsterEventType.ASSET_MATERIALIZATION, made)
+        checks = self.definitions.resolve_asset_graph().get_check_keys_for_assets({key}) if checked else ()
+        for check in checks:
+            evaluation = dg.AssetCheckEvaluation(
+                asset_key=key, check_name=check.name, passed=True, metadata={}
+            )
+            tell(dg.DagsterEventType.ASSET_CHECK_EVALUATION, evaluation)
+
     def failed(self, keys: set[dg.AssetKey]) -> None:
         """A run of these that failed before it made any."""
         job = self.definitions.resolve_implicit_global_asset_job_def()
@@ -153,19 +169,26 @@ def test_many_runs_in_a_row_are_followed_once_when_the_last_has_ended(daemon: Da
     assert daemon.tick() == set()
 
 
+def test_a_run_that_has_made_some_facts_is_followed_by_no_table_before_it_ends(daemon: Daemon) -> None:
+    job = daemon.definitions.resolve_job_def(refresh_days.name)
+    run = daemon.instance.create_run_for_job(
+        job, tags={RANGE_START: OLD, RANGE_END: OLD}, status=dg.DagsterRunStatus.STARTED
+    )
+    for key in sorted(daemon.facts):
+        daemon.make_in(run, key, OLD, checked=True)
+        assert daemon.tick() == set(), f"{key.to_user_string()} is not the last of the run"
+    daemon.make_in(run, DAILY_REPORT, OLD)
+    daemon.instance.report_run_canceled(run)
+    assert daemon.tick() == daemon.whole
+    assert daemon.tick() == set()
+
+
 def test_facts_that_their_run_has_not_checked_yet_are_not_followed(daemon: Daemon) -> None:
     job = daemon.definitions.resolve_job_def(refresh_days.name)
     tags = {RANGE_START: OLD, RANGE_END: OLD}
     run = daemon.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
-    for key in daemon.facts:
-        daemon.instance.report_dagster_event(
-            dg.DagsterEvent(
-                dg.DagsterEventType.ASSET_MATERIALIZATION.value,
-                job_name=run.job_name,
-                event_specific_data=StepMaterializationData(dg.AssetMaterialization(key, partition=OLD)),
-            ),
-            run_id=run.run_id,
-        )
+    for key in {*daemon.facts, DAILY_REPORT}:
+        daemon.make_in(run, key, OLD)
     assert daemon.tick() == set(), "all facts are there, none is checked"
     daemon.instance.report_run_canceled(run)
     assert daemon.tick() == daemon.whole
