@@ -31,7 +31,8 @@ demo: $(VENV)/.embedded  ## Install, materialise sample conversations end to end
 up: $(VENV)/.embedded  ## Run the Dagster UI over the same stack until Ctrl-C (PORT=3000)
 	@$(BIN)/cai up --port $(PORT) $(DATA_OPTION) $(ARGS)
 
-# Whole files, as tests of a file share servers; in their order, as the long ones (e2e) come first.
+# Whole files, as tests of a file share servers (conftest.py tells more); in their order, as the long ones (e2e)
+# come first.
 PARALLEL = $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 test: $(VENV)/.dev  ## Run the tests (ARGS="-k name" to choose)

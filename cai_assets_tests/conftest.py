@@ -4,8 +4,10 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from cai_assets.settings import Settings, load_settings
 
@@ -32,6 +34,23 @@ def shared_path(*parts: str) -> Path:
 def shared_data(name: str) -> Path:
     """Folder of a real data set (`star`, `bcontrast`); skips the test where it is not there."""
     return shared_path("data", name)
+
+
+SHARE_THE_UI = {"test_browser.py", "test_ui_backfill.py"}
+
+
+class _ByServers(LoadScopeScheduling):
+    """Gives a process whole files, as the tests of a file share servers, and all that share one `cai up`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ui" if file.rpartition("/")[2] in SHARE_THE_UI else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """What decides which process runs which tests; `--dist loadgroup` of pytest-xdist 3.8 does not group."""
+    return _ByServers(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -228,6 +228,7 @@ def test_cancelled_run_stops_its_runs_at_dify(
         app = slow.info()["dify"]["apps"]["translation"]
     assert (app["runs"], app["under_way"]) == ({"stopped": 6}, 0)
     assert not stored(mongo_store, "translations")
-    # The next run knows what was asked: it will look at these runs before it asks anew.
-    claims = stored(mongo_store, "llm_claims")
+    # The next run knows what was asked: it will look at these runs before it asks anew. Beside the claims may
+    # stand the name of their holder, which a process that is interrupted leaves to its term.
+    claims = [one for one in stored(mongo_store, "llm_claims") if not one["_id"].startswith("holder/")]
     assert len([one for one in claims if one["lost"]]) >= 6
