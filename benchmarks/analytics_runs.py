@@ -129,7 +129,9 @@ class Platform:
             if path[0] == "facts":
                 inputs, target = self._inputs(model, days), self.table(path)
                 values = values_of(model, self._settings, self.as_of)
-                staged = stage_model(self._spread, model, inputs, values, target, self._settings, days)
+                staged = stage_model(
+                    self._spread, model, inputs, values, target, self._settings, days, engine=self._engine
+                )
                 target.commit(staged)
 
     def marts(self) -> None:

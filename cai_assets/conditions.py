@@ -43,8 +43,8 @@ _broken = dg.AutomationCondition.any_deps_match(
     & ~dg.AutomationCondition.will_be_requested()
 ).with_label("a blocking check of an input failed")
 
-# Runs that refresh days end with the day's report, long after the first facts: a table that waited for the facts
-# it reads itself alone would be made in one run, and the tables beside it in another.
+# Runs that refresh days end with the day's report, long after the first facts: a table that waited for the
+# facts it reads itself alone would be made in one run, and the tables beside it in another.
 _days_are_refreshed = dg.AutomationCondition.asset_matches(
     DAILY_REPORT, dg.AutomationCondition.in_progress()
 ).with_label("a run makes days anew")

@@ -202,13 +202,13 @@ def stage_model(
     Raises:
         CaiError: what the model, the store or the cluster fails with; nothing is left behind then.
     """
-    if engine is not None and engine.name == "duckdb":
-        engine = None  # one with its share of memory and threads is made for each worker
-    if engine is not None and (engine.name == "spark" or spread.address is None):
+    if engine is not None and engine.name != "duckdb" and (engine.name == "spark" or spread.address is None):
         spread = Spread()
     rows = {day: sum(found.rows.get(day, 0) for found in inputs.values()) for day in days}
     groups = spread.groups(days, rows)
     at_once = spread.at_once(len(groups))
+    if engine is not None and engine.name == "duckdb" and (at_once > 1 or spread.is_distributed):
+        engine = None  # one with its share of memory and threads is made for each worker
     work = ModelWork(
         model=model,
         inputs=inputs,

@@ -116,4 +116,4 @@ class Engines:
             return CudfEngine(self._settings, self._place)
         if name == "spark":
             return SparkEngine.from_settings(self._settings, self._place)
-        return DuckDBEngine.from_settings(self._settings, prepare=self._place.duckdb_setup)
+        return DuckDBEngine.from_settings(self._settings, prepare=self._place.duckdb_setup).__enter__()

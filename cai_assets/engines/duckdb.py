@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,8 @@ import duckdb
 import pyarrow as pa
 
 from cai_assets.engines.base import EngineError, EngineName, Files, complete, without_nulls
-from cai_assets.engines.duckdb_text import duckdb_type, in_bytes, older_source, order, quoted, source
+from cai_assets.engines.duckdb_database import Database, Keeper
+from cai_assets.engines.duckdb_text import duckdb_type, in_bytes, order, quoted
 from cai_assets.engines.models import Model, TablePath
 from cai_assets.failures import CaiError, TransientError
 from cai_assets.schemas.base import Table
@@ -37,8 +38,9 @@ SORT_MEMORY = "512MB"
 class DuckDBEngine:
     """Runs models and queries, each in an in-memory database of its own: threads may call at once.
 
-    No call shares anything with another but the spill folder. A connection loads no extension by itself, and
-    once it is prepared its configuration is locked, so no SQL text can change it.
+    Within `with engine:` a database is kept for the next call, with what it knows of the files' footers and
+    no view; what calls share besides is the spill folder. A connection loads no extension by itself, and once
+    it is prepared its configuration is locked, so no SQL text can change it.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class DuckDBEngine:
         self.temp_directory = temp_directory or Path(tempfile.gettempdir()) / f"cai-duckdb-{os.getpid()}"
         self.batch_rows = max(batch_rows, _SMALLEST_BATCH)
         self._prepare = prepare
+        self._keeper = Keeper(self._connection)
+        self._known: dict[Hashable, Mapping[str, str]] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings, *, prepare: Prepare | None = None) -> Self:
@@ -77,11 +81,13 @@ class DuckDBEngine:
         )
 
     def __enter__(self) -> Self:
-        """Nothing to open: each call has its own connection."""
+        """Keep a database from call to call, until the block ends."""
+        self._keeper.keep()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to close but the spill folder, if it is empty."""
+        """Close the database that was kept, and remove the spill folder, if it is empty."""
+        self._keeper.close()
         with contextlib.suppress(OSError):  # it may never have been made, or others may still spill there
             self.temp_directory.rmdir()
 
@@ -119,11 +125,11 @@ class DuckDBEngine:
         complete(model.file, model.inputs, inputs, model.parameters, parameters)
         values = {name: parameters[name] for name in model.parameters}
         with contextlib.ExitStack() as stack:
-            connection = stack.enter_context(self._connect())
+            database = stack.enter_context(self._keeper.database())
             with self._explained(model.file):
-                self._register(connection, {path: inputs[path] for path in model.inputs})
-                found = _columns(connection, model.sql, values)
-                result = connection.execute(_shaped(model, found, table), values)
+                as_declared = database.register({path: inputs[path] for path in model.inputs}, TABLES)
+                found = self._columns(database, model, values, as_declared)
+                result = database.connection.execute(_shaped(model, found, table), values)
                 batches = result.to_arrow_reader(self.batch_rows)
             closing = stack.pop_all()
         return pa.RecordBatchReader.from_batches(
@@ -150,12 +156,11 @@ class DuckDBEngine:
             EngineError: DuckDB refuses it, in DuckDB's own words.
             TransientError: the server that holds the files failed.
         """
-        with self._connect() as connection, self._explained("query"):
-            self._register(connection, inputs or {}, tables)
-            return connection.execute(sql, dict(parameters or {})).to_arrow_table()
+        with self._keeper.database() as database, self._explained("query"):
+            database.register(inputs or {}, tables)
+            return database.connection.execute(sql, dict(parameters or {})).to_arrow_table()
 
-    @contextlib.contextmanager
-    def _connect(self, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connection(self, memory_limit: str | None = None) -> duckdb.DuckDBPyConnection:
         config: dict[str, Any] = {
             "temp_directory": str(self.temp_directory),
             "preserve_insertion_order": False,
@@ -178,9 +183,10 @@ class DuckDBEngine:
             if self._prepare:
                 self._prepare(connection)
             connection.execute("set lock_configuration = true")
-            yield connection
-        finally:
+        except BaseException:
             connection.close()
+            raise
+        return connection
 
     def sort(self, rows: pa.RecordBatchReader, table: Table) -> pa.RecordBatchReader:
         """Rows in order of the table's partition column, then its key, nulls last: the order of its files.
@@ -199,7 +205,9 @@ class DuckDBEngine:
         """
         what = f"sorting {table.layer}.{table.name}"
         with contextlib.ExitStack() as stack:
-            connection = stack.enter_context(self._connect(self.memory_limit or SORT_MEMORY))
+            connection = stack.enter_context(
+                contextlib.closing(self._connection(self.memory_limit or SORT_MEMORY))
+            )
             with self._explained(what):
                 connection.register("unsorted", rows)
                 result = connection.execute(f"from unsorted order by {order(table)}")
@@ -209,23 +217,18 @@ class DuckDBEngine:
             table.arrow_schema, self._checked(batches, what, table, closing)
         )
 
-    @staticmethod
-    def _register(
-        connection: duckdb.DuckDBPyConnection, inputs: Files, tables: Mapping[TablePath, Table] = TABLES
-    ) -> None:
-        for layer in sorted({layer for layer, _ in inputs}):
-            connection.execute(f"create schema {quoted(layer)}")
-        for path, files in inputs.items():
-            declared = tables.get(path)
-            if declared is None:
-                raise EngineError(f"{'.'.join(path)} is not declared in cai_assets/schemas")
-            name = f"{quoted(path[0])}.{quoted(path[1])}"
-            try:
-                connection.execute(f"create view {name} as {source(declared, files)}")
-            except (
-                duckdb.BinderException
-            ):  # a declared column is in none of the files: they are older than it
-                connection.execute(f"create view {name} as {older_source(declared, files)}")
+    def _columns(
+        self, database: Database, model: Model, values: Mapping[str, Any], as_declared: bool
+    ) -> Mapping[str, str]:
+        """Name and DuckDB type of each column the model gives; asked once for the same types of inputs."""
+        key = (model.file, model.sql, *(type(value) for value in values.values())) if as_declared else None
+        if key in self._known:
+            return self._known[key]
+        described = database.connection.execute(f"describe {model.sql}", dict(values)).fetchall()
+        found = {name: kind for name, kind, *_ in described}
+        if key is not None:
+            self._known[key] = found
+        return found
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
@@ -258,14 +261,6 @@ class DuckDBEngine:
     ) -> Iterator[pa.RecordBatch]:
         with closing, self._explained(what):
             yield from without_nulls(batches, what, table)
-
-
-def _columns(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]
-) -> dict[str, str]:
-    """Name and DuckDB type of each column a query gives."""
-    described = connection.execute(f"describe {sql}", dict(parameters)).fetchall()
-    return {name: kind for name, kind, *_ in described}
 
 
 _INTEGERS = (
