@@ -274,7 +274,7 @@ class NocoDBClient:
         if status == 403:
             return NocoDBAccessError(
                 f"{said}: {message}. The user of NOCODB_API_TOKEN may not read the base that "
-                "NOCODB_PROJECT_ID names: correct it, give the user at least the viewer role on that base, or "
+                "NOCODB_PROJECT_ID names: correct it, give the user at least the viewer role on it, or "
                 "take another user's token",
                 status=status,
                 code=code,
