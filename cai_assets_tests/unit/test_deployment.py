@@ -250,9 +250,9 @@ FREE = None
 """The chart takes anything here, or what Kubernetes takes."""
 
 # What the chart knows of the parts that are set, by its schema: helm/dagster/schema of dagster-io/dagster, in
-# a form that has `dagsterDaemon.backfills` and was not read at the tag of the pinned version itself. The schema
-# leaves runMonitoring open; what Dagster knows of it is asked below. `helm lint`, as docs/operations.md says,
-# asks the chart.
+# a form that has `dagsterDaemon.backfills` and was not read at the tag of the pinned version itself. The
+# schema leaves runMonitoring open; what Dagster knows of it is asked below. `helm lint`, as
+# docs/operations.md says, asks the chart.
 CHART: dict[str, Any] = {
     "global": {"postgresqlSecretName": str, "dagsterHome": str, "serviceAccountName": str},
     "generatePostgresqlPasswordSecret": bool,
