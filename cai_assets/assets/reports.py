@@ -125,9 +125,9 @@ def analytics_reports(
     def documents() -> Iterator[tuple[str, dict[str, Any]]]:
         for table in REPORTED:
             source = f"select * from {table.layer}.{table.name}"  # noqa: S608  names of declared tables
-            rows = duckdb.query(source, {table.path: loaded[table.name].files}).to_pylist()
-            rows = group_of_mart(table.name, settings.min_group_size).published(rows)
-            yield from report_documents(table, rows, zone=settings.report_timezone, as_of=as_of)
+            rows = duckdb.query(source, {table.path: loaded[table.name].files})
+            rows = group_of_mart(table.name, settings.min_group_size).published_table(rows)
+            yield from report_documents(table, rows.to_pylist(), zone=settings.report_timezone, as_of=as_of)
 
     stamps = {**_stamps(context), "input_watermark": as_of}
     done = publish(mongo, "analytics_reports", documents(), stamps=stamps)

@@ -4,7 +4,7 @@ import difflib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -155,16 +155,23 @@ def source(settings: Settings, *, sandbox: bool) -> Iterator[Finding]:
 
 def mongo(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
     """Connection, version, transactions, rights to write."""
+    from pymongo.errors import PyMongoError
+
     from cai_assets.resources.mongo import MongoStore
 
     with MongoStore.from_settings(settings) as store:
-        version = store.client.server_info()["version"]
-        where = ", ".join(sorted(f"{host}:{number}" for host, number in store.client.nodes))
-        counted = {
-            name: store.collection(name).estimated_document_count() for name in ("conversations", "messages")
-        }
-        transactions = store.transactions
-        told = list(_erasures(store, settings))
+        try:
+            version = store.client.server_info()["version"]
+            where = ", ".join(sorted(f"{host}:{number}" for host, number in store.client.nodes))
+            counted = {
+                name: store.collection(name).estimated_document_count()
+                for name in ("conversations", "messages")
+            }
+            transactions = store.transactions
+            told = list(_erasures(store, settings))
+            lacking = store.lacking_rights()
+        except PyMongoError as error:
+            raise store.explain(error) from error
     kind = f"embedded SecantusDB (speaks MongoDB {version})" if embedded else f"MongoDB {version}"
     yield Finding(
         "MongoDB",
@@ -180,6 +187,17 @@ def mongo(settings: Settings, *, embedded: bool) -> Iterator[Finding]:
         if transactions
         else "none: the server is no replica set",
         "" if transactions else "A crash can leave half a batch until the next run; make it a replica set.",
+    )
+    yield Finding(
+        "  rights",
+        "fail" if lacking else "ok",
+        f"the user of MONGODB_URI may not do these in database {settings.mongodb_database}: "
+        f"{', '.join(lacking)}"
+        if lacking
+        else "a collection was made, indexed, written and read",
+        f"Give the user the role readWrite on {settings.mongodb_database}, or these actions."
+        if lacking
+        else "",
     )
     yield from told
 
@@ -266,6 +284,14 @@ def store(settings: Settings) -> Iterator[Finding]:
     yield Finding("Lake", "ok", ObjectStore.from_settings(settings).check())
 
 
+def parquet(settings: Settings) -> Iterator[Finding]:
+    """How files are written: whether the codec has the level that is asked for."""
+    from cai_assets.resources.parquet_writer import ParquetSpec
+
+    ParquetSpec.from_settings(settings)
+    yield Finding("Parquet", "ok", f"PARQUET_COMPRESSION={settings.parquet_compression}")
+
+
 def pseudonyms(settings: Settings, home: Home) -> Iterator[Finding]:
     """The key of the hashes that stand for users."""
     key = settings.pseudonym_key
@@ -347,7 +373,14 @@ def dagster(home_variable: str | None) -> Iterator[Finding]:
     )
 
 
-def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool) -> Iterator[Finding]:
+def everything(
+    settings: Settings,
+    home: Home,
+    *,
+    given: set[str],
+    sandbox: bool,
+    without: Collection[str] = (),
+) -> Iterator[Finding]:
     """All that needs the servers, in the order of the graph.
 
     Args:
@@ -355,6 +388,7 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         home: the stack's home.
         given: names of the settings that were set by hand.
         sandbox: whether conversations come from the sandbox.
+        without: subjects that are not looked at.
     """
     embedded = "mongodb_uri" not in given
     # Somebody waits for the answer: a server that is not there now is told at once, not after half a minute.
@@ -371,7 +405,10 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         ("Alerts", lambda: alerts(settings)),
     )
     for subject, look in looks:
-        yield from guarded(subject, look)
+        if subject not in without:
+            yield from guarded(subject, look)
+    if "Dagster" in without:
+        return
     dagster_home = os.environ.get("DAGSTER_HOME")
     yield from guarded(
         "Dagster",
@@ -379,6 +416,34 @@ def everything(settings: Settings, home: Home, *, given: set[str], sandbox: bool
         f"DAGSTER_HOME={dagster_home} must be a folder that exists; its dagster.yaml names the servers that "
         "keep Dagster's records.",
     )
+
+
+def without_stack(settings: Settings, home: Home, *, given: set[str], sandbox: bool) -> Iterator[Finding]:
+    """What can be looked at although the stack cannot start: all that was set by hand.
+
+    Args:
+        settings: what the environment says.
+        home: the stack's home.
+        given: names of the settings that were set by hand.
+        sandbox: whether conversations would come from the sandbox.
+    """
+    own = {
+        "Source": not sandbox,
+        "MongoDB": "mongodb_uri" in given,
+        "Dify": "dify_base_url" in given or not sandbox,
+        "Lake": settings.s3_enabled or "parquet_base_dir" in given,
+        "User ids": "pseudonym_key" in given,
+        "Dagster": "DAGSTER_HOME" in os.environ,
+    }
+    without = [subject for subject, is_own in own.items() if not is_own]
+    yield from everything(settings, home, given=given, sandbox=sandbox, without=without)
+    if without:
+        yield Finding(
+            "Not looked at",
+            "warn",
+            f"{', '.join(without)}: they are the stack's, which did not start",
+            "Mend what Stack says, and look again.",
+        )
 
 
 def before_start(settings: Settings, home: Home, ui: str | None) -> Iterator[Finding]:
@@ -390,6 +455,7 @@ def before_start(settings: Settings, home: Home, ui: str | None) -> Iterator[Fin
         ("Disk", lambda: disk(home)),
         ("Port", lambda: port(3000, ui)),
         ("Log", lambda: log_file(settings)),
+        ("Parquet", lambda: parquet(settings)),
     )
     for subject, look in looks:
         yield from guarded(subject, look)

@@ -62,7 +62,7 @@ def doctor(ctx: click.Context, data: Path | None, as_json: bool) -> None:
 def _look(
     settings: "Settings", data: Path | None, out: "Console", *, quiet: bool, secrets: "Secrets"
 ) -> Iterator["Finding"]:
-    from cai_assets.commands.checkup import before_start, everything
+    from cai_assets.commands.checkup import before_start, everything, without_stack
     from cai_assets.commands.findings import Finding, cleaned
     from cai_assets.domain.hiding import Secrets
     from cai_assets.failures import CaiError
@@ -73,13 +73,18 @@ def _look(
     for finding in before_start(settings, home, running.ui if running else None):
         yield cleaned(finding, secrets)
     given, sandbox = set(settings.model_fields_set), uses_sandbox(settings)
+    started = False
     try:
         with working_stack("doctor", data, out, quiet=True) as (_, in_force):
+            started = True
             hidden = Secrets(in_force)
             for finding in everything(in_force, home, given=given, sandbox=sandbox):
                 yield cleaned(finding, hidden)
-    except CaiError as error:
+    except (CaiError, OSError) as error:
         yield cleaned(Finding("Stack", "fail", str(error)), secrets)
+        if not started:
+            for finding in without_stack(settings, home, given=given, sandbox=sandbox):
+                yield cleaned(finding, secrets)
 
 
 def _print(finding: "Finding", out: "Console") -> None:

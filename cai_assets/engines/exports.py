@@ -306,7 +306,7 @@ def sheets(
         partitions: days of the facts, in rising order.
         first_day: first local day on which a thing that is counted began; None for all.
         last_day: the last, included; None for all.
-        least: MIN_GROUP_SIZE; rows about fewer are left out.
+        least: MIN_GROUP_SIZE; rows about fewer are left out, and others beside their totals.
 
     Raises:
         EngineError: DuckDB refuses a query.
@@ -320,9 +320,8 @@ def sheets(
             else iter([_sheet(engine, files, SHEETS[name][1], values, days)])
         )
         group = group_of_sheet(name, least)
-        if least > 1:
-            rows = (pa.Table.from_pylist(group.published(t.to_pylist()), t.schema) for t in rows)
-        yield Sheet(name, TITLES[name], rows)
+        # A sheet with groups is one table, so that totals are of all its rows.
+        yield Sheet(name, TITLES[name], map(group.published_table, rows))
 
 
 def _sheet(

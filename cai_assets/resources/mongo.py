@@ -178,8 +178,15 @@ class MongoStore:
         try:
             self.database.create_collection(name, check_exists=False)
         except OperationFailure as error:
-            if error.code != 48:  # NamespaceExists: another process was faster
+            if error.code != mongo_connection.NAMESPACE_EXISTS:  # another process was faster
                 raise
+
+    def lacking_rights(self) -> list[str]:
+        """The actions, by MongoDB's names, that the user may not do in the database; they are tried."""
+        try:
+            return mongo_connection.lacking_rights(self.database)
+        except PyMongoError as error:
+            raise self.explain(error) from error
 
     # -- writing
 

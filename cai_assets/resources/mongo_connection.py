@@ -3,9 +3,14 @@
 No message shows a password. What is done over the connection is `mongo`'s.
 """
 
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote_plus
 
 from pymongo import MongoClient
+from pymongo.database import Database
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
@@ -21,7 +26,12 @@ from cai_assets.schemas.documents import COLLECTIONS
 from cai_assets.settings import Settings
 
 SERVER_SELECTION_MS = 5_000
-_AUTHENTICATION_CODES = {13, 18, 8000}  # Unauthorized, AuthenticationFailed, Atlas's own
+UNAUTHORIZED = 13
+NAMESPACE_EXISTS = 48
+PROBE = "cai_probe"
+_AUTHENTICATION_CODES = {UNAUTHORIZED, 18, 8000}  # AuthenticationFailed, Atlas's own
+# MongoDB prints the command, SecantusDB the action.
+_REFUSED_COMMAND = re.compile(r"to execute command (?:\{ ?|\(action: )\"?(\w+)")
 
 
 def connect(settings: Settings) -> MongoClient[Document]:
@@ -90,6 +100,15 @@ def explain(
         or error.has_error_label("TransientTransactionError")
     ):
         return TransientError(f"{where}: {error}")
+    if (
+        isinstance(error, OperationFailure)
+        and error.code == UNAUTHORIZED
+        and (refused := _REFUSED_COMMAND.search(str(error)))
+    ):
+        return PermanentError(
+            f"{where}: the user of MONGODB_URI may not run {refused[1]} in database {database!r}; give the "
+            f"user the role readWrite on it, or correct MONGODB_DATABASE"
+        )
     if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_CODES:
         return PermanentError(
             f"{where} refuses the user of MONGODB_URI for database {database!r} "
@@ -99,6 +118,38 @@ def explain(
     if isinstance(error, ConfigurationError):
         return PermanentError(f"MONGODB_URI: {error}")
     return PermanentError(f"{where}: {error}")
+
+
+def lacking_rights(database: Database[Document]) -> list[str]:
+    """The actions, by MongoDB's names, that the user may not do; each is tried on a collection of its own.
+
+    Args:
+        database: where. The collection is dropped again, where the user may; it is the same each time.
+
+    Raises:
+        PyMongoError: anything but a right that lacks.
+    """
+    probe, own = database[PROBE], {"_id": uuid.uuid4().hex}
+    tries: tuple[tuple[str, Callable[[], Any]], ...] = (
+        ("listCollections", lambda: database.list_collection_names(filter={"name": PROBE})),
+        ("createCollection", lambda: database.create_collection(PROBE, check_exists=False)),
+        ("createIndex", lambda: probe.create_index("probed")),
+        ("insert", lambda: probe.insert_one(dict(own))),
+        ("find", lambda: probe.find_one(own)),
+        ("update", lambda: probe.update_one(own, {"$set": {"probed": True}})),
+        ("remove", lambda: probe.delete_one(own)),
+        ("dropCollection", lambda: database.drop_collection(PROBE)),
+    )
+    lacking = []
+    for action, do in tries:
+        try:
+            do()
+        except OperationFailure as error:
+            if error.code == UNAUTHORIZED:
+                lacking.append(action)
+            elif (action, error.code) != ("createCollection", NAMESPACE_EXISTS):
+                raise
+    return [action for action in lacking if action != "dropCollection"]  # nothing but this drops any
 
 
 def _without(uri: str, message: str) -> str:

@@ -273,8 +273,9 @@ class NocoDBClient:
             )
         if status == 403:
             return NocoDBAccessError(
-                f"{said}: {message}. The user of NOCODB_API_TOKEN may not read this; give them at least the "
-                "viewer role on the base",
+                f"{said}: {message}. The user of NOCODB_API_TOKEN may not read the base that "
+                "NOCODB_PROJECT_ID names: correct it, give the user at least the viewer role on it, or "
+                "take another user's token",
                 status=status,
                 code=code,
             )

@@ -6,12 +6,15 @@ not depend on it, as each has its date. Files are replaced one by one, each whol
 """
 
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow.compute as pc
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from cai_assets.domain.groups import NOBODY, ONE_PERSON, Group
+from cai_assets.domain.groups import Group
 from cai_assets.resources.arrow import batches_of
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.parquet_writer import (
@@ -66,15 +69,16 @@ def copy_plainly(source: LakeFiles, spec: ParquetSpec, group: Group | None = Non
     columns = [column for column in declared.columns if column.name != declared.partition_by]
     key = tuple(name for name in declared.key if name != declared.partition_by)
     plain = replace(declared, columns=tuple(columns), key=key, partition_by=None)
-    published = _published(group)
+    partitions = list(source.parts) or ([] if declared.partition_by else [WHOLE])
+    published = _published(source, partitions, group)
     rows = 0
     kept: set[str] = set()
     sent: list[str] = []
-    for partition in source.parts or ([] if declared.partition_by else [WHOLE]):
+    for partition in partitions:
         folder = f"{declared.partition_by}={partition}/" if partition else ""
         with store.spool() as spool:
             for index, file in enumerate(
-                _written(source.narrowed([partition]), plain, spec, spool, published)
+                _written(source.narrowed([partition]), plain, spec, spool, published.get(partition))
             ):
                 rows += file.rows
                 path = f"{folder}part-{index:05}.parquet"
@@ -97,28 +101,47 @@ def copy_plainly(source: LakeFiles, spec: ParquetSpec, group: Group | None = Non
     )
 
 
-def _published(group: Group | None) -> "pc.Expression | None":
-    """What holds for rows that may be published; None where all may."""
-    if group is None or group.least <= 1 or group.column is NOBODY:
-        return None
-    if group.column == ONE_PERSON:
-        return pc.scalar(value=False)
-    size = pc.field(group.column)
-    return size.is_null() | (size == 0) | (size >= group.least)
+_Kept = npt.NDArray[np.bool_]
+
+
+def _published(source: LakeFiles, partitions: Sequence[str], group: Group | None) -> dict[str, _Kept]:
+    """Of the rows of each partition, which may be published; without an entry, all.
+
+    Totals go over all partitions, so the columns that tell groups are read of all of them at first.
+    """
+    if group is None or group.keeps_all:
+        return {}
+    columns = list(group.columns) or source.table.arrow_schema.names[:1]
+    with source.store.errors(f"reading {source.table.layer}.{source.table.name}"):
+        known = [
+            source.narrowed([one]).dataset().to_table(columns=columns, use_threads=False)
+            for one in partitions
+        ]
+    ends = np.cumsum([table.num_rows for table in known])[:-1]
+    kept = group.kept(pa.concat_tables(known)) if known else np.zeros(0, np.bool_)
+    return dict(zip(partitions, np.split(kept, ends), strict=False))
+
+
+def _kept(batches: Iterator[pa.RecordBatch], kept: _Kept) -> Iterator[pa.RecordBatch]:
+    """The batches with those rows alone that are kept."""
+    at = 0
+    for batch in batches:
+        yield batch.filter(pa.array(kept[at : at + batch.num_rows]))
+        at += batch.num_rows
 
 
 def _written(
-    source: LakeFiles, plain: Table, spec: ParquetSpec, spool: Path, published: "pc.Expression | None"
+    source: LakeFiles, plain: Table, spec: ParquetSpec, spool: Path, published: _Kept | None
 ) -> list[WrittenFile]:
     scanner = source.dataset().scanner(
         columns=plain.arrow_schema.names,
-        filter=published,
         batch_size=spec.batch_rows,
         batch_readahead=1,
         fragment_readahead=1,
         use_threads=False,
     )
-    parts = list(write_parts(batches_of(scanner.to_reader(), spec.batch_rows), plain, spec, spool))
+    batches = batches_of(scanner.to_reader(), spec.batch_rows)
+    parts = list(write_parts(batches if published is None else _kept(batches, published), plain, spec, spool))
     return [file for part in parts or [write_empty_part(plain, spec, spool, WHOLE)] for file in part.files]
 
 

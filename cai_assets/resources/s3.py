@@ -325,21 +325,29 @@ class S3Store(ObjectStore):
     @override
     def check(self) -> str:
         key = posixpath.join(self.prefix, f".probe-{uuid.uuid4().hex}")
+        address = self._address()
         try:
-            with self.errors(f"checking {self._address()}"):
+            # Each by its name: a role may hold some of these rights and lack others.
+            with self.errors(f"listing {address}"):
                 client = self._client()
                 # First: some servers would make the bucket for the first object that is put.
                 client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+            with self.errors(f"writing an object to {address}"):
                 client.put_object(Bucket=self.bucket, Key=key, Body=b"probe")
-                try:
+            try:
+                with self.errors(f"reading an object of {address}"):
                     body = client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-                    if body != b"probe":
-                        raise PermanentError(
-                            f"{self._address()}: an object read back is not what was written"
-                        )
+                with self.errors(f"writing conditionally to {address}"):
                     self._check_conditional_put(key)
-                finally:
+            except BaseException:
+                # What was found first is what is told; whether this works too is asked where all else does.
+                with contextlib.suppress(boto_errors.BotoCoreError, boto_errors.ClientError):
                     client.delete_object(Bucket=self.bucket, Key=key)
+                raise
+            with self.errors(f"deleting an object of {address}"):
+                client.delete_object(Bucket=self.bucket, Key=key)
+            if body != b"probe":
+                raise PermanentError(f"{address}: an object read back is not what was written")
         except TransientError as error:
             raise PermanentError(str(error)) from error
         return f"{self._address()} at {self.endpoint or 'AWS ' + self.region}"

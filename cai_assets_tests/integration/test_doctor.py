@@ -13,12 +13,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner
+from pymongo import MongoClient
 
 from cai_assets.cli import main
+from cai_assets.resources.secantus import SecantusProcess
 from cai_assets.sandbox.process import SandboxProcess
 from cai_assets.settings import load_settings
 from cai_assets_tests.fixtures.lake import ACCESS_KEY, SECRET_KEY, S3Server
@@ -56,6 +58,7 @@ WRONG: dict[str, dict[str, str]] = {
     "AWS_SECRET_ACCESS_KEY": {"AWS_SECRET_ACCESS_KEY": "a-token-to-hide"},
     "AWS_REGION": {"S3_ENDPOINT_URL": "{other_region}"},
     "PARQUET_BASE_DIR": {"S3_ENABLED": "false", "PARQUET_BASE_DIR": "/proc/lake"},
+    "PARQUET_COMPRESSION": {"PARQUET_COMPRESSION": "zstd:99"},
     "PARTITION_START_DATE": {"PARTITION_START_DATE": "2999-01-01"},
     "REDACT_PHONE_REGIONS": {"REDACT_PHONE_REGIONS": "QX"},
     "ENGINE_PER_TABLE": {"ENGINE_PER_TABLE": '{"marts.nothing": "spark"}'},
@@ -91,6 +94,40 @@ class _OtherRegion(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_GET = do_PUT = do_DELETE = do_HEAD = _refuse  # noqa: N815  names that the library asks for
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class _SomeRights(BaseHTTPRequestHandler):
+    """A bucket that refuses one kind of request, as a role does that lacks a right, and does all else."""
+
+    refused = "nothing"
+    objects: ClassVar[dict[str, bytes]] = {}
+
+    def _answer(self) -> None:
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path, _, query = self.path.partition("?")
+        kind = "LIST" if "list-type" in query else self.command
+        status, body = 200, b""
+        if kind == self.refused:
+            status, body = 403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        elif kind == "LIST":
+            body = b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
+        elif kind == "PUT" and path in self.objects and self.headers.get("If-None-Match"):
+            status, body = 412, b"<Error><Code>PreconditionFailed</Code><Message>there</Message></Error>"
+        elif kind == "PUT":
+            self.objects[path] = sent
+        elif kind == "GET":
+            body = self.objects[path]
+        else:
+            del self.objects[path]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_DELETE = _answer  # noqa: N815  names that the library asks for
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -180,6 +217,77 @@ def test_a_setting_that_does_not_do_what_it_seems_to_is_named(doctor: Any, name:
 
 def test_every_variable_that_any_text_fits_is_looked_at() -> None:
     assert set(WRONG) | set(WARNED) | NEVER_WRONG >= ANY_TEXT
+
+
+def test_where_the_stack_cannot_start_all_else_is_looked_at(doctor: Any) -> None:
+    names = ("CAI_HOME", "NOCODB_API_TOKEN", "S3_BUCKET", "ALERT_WEBHOOK_URL", "PARQUET_COMPRESSION")
+    wrong = {variable: value for name in names for variable, value in WRONG[name].items()}
+    code, output, findings = doctor(**wrong)
+    assert code == 1
+    failed = "".join(one["text"] + one["mend"] for one in findings if one["status"] == "fail")
+    assert all(name in failed for name in names), failed
+    assert {"Stack", "MongoDB", "Dify, translation", "Workers", "Not looked at"} <= {
+        one["subject"] for one in findings
+    }
+    (left_out,) = [one for one in findings if one["subject"] == "Not looked at"]
+    assert left_out["text"].startswith("Dagster:")
+    assert not any(secret in output for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [("LIST", "listing s3://"), ("PUT", "writing an object"), ("GET", "reading an object"),
+     ("DELETE", "deleting an object"), ("nothing", None)],
+)  # fmt: skip
+def test_the_right_that_lacks_in_a_bucket_is_named(doctor: Any, refused: str, told: str | None) -> None:
+    handler = type("Handler", (_SomeRights,), {"refused": refused, "objects": {}})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        _, _, findings = doctor(S3_ENDPOINT_URL=f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    (lake,) = [one for one in findings if one["subject"] == "Lake"]
+    assert lake["status"] == ("fail" if told else "ok"), lake
+    assert told is None or (told in lake["text"] and "may read, write and delete" in lake["text"])
+    assert bool(handler.objects) is (refused == "DELETE"), "the probe does not stay"
+
+
+def test_the_right_that_lacks_in_mongodb_is_named(doctor: Any, tmp_path: Path) -> None:
+    actions = [
+        "listCollections",
+        "createCollection",
+        "createIndex",
+        "listIndexes",
+        "insert",
+        "find",
+        "remove",
+    ]
+    resource = {"db": "doctor", "collection": ""}
+    with SecantusProcess(tmp_path) as server, MongoClient(server.uri) as client:
+        privileges = [{"resource": resource, "actions": actions}]
+        client["doctor"].command({"createRole": "no_updates", "privileges": privileges, "roles": []})
+        for user, role in (("reader", "read"), ("writer", "readWrite"), ("other", "no_updates")):
+            roles = [{"role": role, "db": "doctor"}]
+            client["admin"].command({"createUser": user, "pwd": "hidden-word", "roles": roles})
+    told = {}
+    with SecantusProcess(tmp_path, arguments=["--auth"]) as server:
+        for user in ("writer", "other", "reader"):
+            uri = server.uri.replace("//", f"//{user}:hidden-word@")
+            _, output, findings = doctor(MONGODB_URI=uri)
+            assert "hidden-word" not in output
+            told[user] = [one for one in findings if one["status"] == "fail"]
+        _, _, elsewhere = doctor(MONGODB_URI=uri.replace("reader", "writer"), MONGODB_DATABASE="other")
+    assert told["writer"] == []
+    (rights,) = told["other"]
+    assert rights["text"].endswith("may not do these in database doctor: update")
+    assert "readWrite on doctor" in rights["mend"]
+    (refused,) = told["reader"]
+    assert "may not run create" in refused["text"]
+    (refused,) = [one for one in elsewhere if one["status"] == "fail"]
+    assert "in database 'other'" in refused["text"]
+    assert "MONGODB_DATABASE" in refused["text"]
 
 
 def test_all_that_is_wrong_is_told_in_one_run_of_the_command(places: dict[str, str], tmp_path: Path) -> None:

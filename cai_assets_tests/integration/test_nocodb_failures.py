@@ -319,7 +319,11 @@ def answering(status, body, **extra):
 @pytest.mark.parametrize(
     ("bend", "error", "message"),
     [
-        (answering(403, '{"msg":"Forbidden - x"}'), SourceAccessError, "403: Forbidden - x.*viewer role"),
+        (
+            answering(403, '{"msg":"Forbidden - x"}'),
+            SourceAccessError,
+            "403: Forbidden - x.*NOCODB_API_TOKEN.*NOCODB_PROJECT_ID.*viewer role",
+        ),
         (answering(404, '{"msg":"Cannot GET /api"}'), SourceMissingError, "without /api"),
         (answering(404, "<html>no</html>"), SourceMissingError, "a body of text/html instead of JSON"),
         (answering(400, '{"error":"ERR_X","message":"m"}'), SourceError, "400: m"),

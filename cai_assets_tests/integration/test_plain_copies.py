@@ -1,5 +1,6 @@
 """Plain copies of the marts: what any tool reads, equal to the tables, replaced file by file."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 
+from cai_assets.domain.groups import NOBODY, ONE_PERSON, Group, Totals
 from cai_assets.resources.object_store import LocalStore, ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
 from cai_assets.resources.plain_copies import copy_plainly
@@ -66,6 +68,23 @@ def test_a_table_without_partitions_is_one_folder(lake_store: ObjectStore) -> No
     table.replace(None, [])
     copy_plainly(table.select(), ParquetSpec())
     assert copied_rows(lake_store, "single").num_rows == 0
+
+
+@pytest.mark.parametrize("file_rows", [2, 1_000_000])
+def test_rows_about_too_few_go_beside_totals_over_all_months(local_store: LocalStore, file_rows: int) -> None:
+    table = LakeTable(local_store, MONTHS, ParquetSpec(file_rows=file_rows))
+    all_ = {"2024-04": [2], "2024-05": [30, 0, 9, 8, 40], "2024-06": [50, 60], "2024-07": [3, 20, 30]}
+    table.replace(None, months(all_))
+    group = Group("total", 5, Totals(("month",)))
+    done = copy_plainly(table.select(), ParquetSpec(), group)
+    left = defaultdict(list)
+    for row in copied_rows(local_store, "months").to_pylist():
+        left[row["month"]].append(row["total"])
+    # April's 2 goes, and with it the smallest other month, as the total of all tells what is left.
+    assert left == {"2024-05": [30, 0, 9, 8, 40], "2024-06": [50, 60], "2024-07": [30]}
+    assert (done.withheld, done.rows) == (3, 8)
+    assert copy_plainly(table.select(), ParquetSpec(), Group(NOBODY, 5)).withheld == 0
+    assert copy_plainly(table.select(), ParquetSpec(), Group(ONE_PERSON, 5)).rows == 0
 
 
 def test_pandas_reads_the_folder(local_store: LocalStore) -> None:

@@ -99,9 +99,13 @@ def test_an_empty_dashboard_says_so() -> None:
 
 
 def test_the_dashboard_says_what_is_left_out_and_withheld() -> None:
-    page = dashboard(first_day=DAY, last_day=OTHER, left_out=True, withheld=3, least=5)
+    page = dashboard(first_day=DAY, last_day=OTHER, left_out=True, withheld=7, least=5)
     assert "The page holds the newest 1\u2009000 conversations" in page
-    assert "Groups of fewer than 5 users are withheld (MIN_GROUP_SIZE): 3 conversations" in page
+    assert "Groups of fewer than 5 users are withheld (MIN_GROUP_SIZE): 7 conversations" in page
+    few = dashboard(first_day=DAY, last_day=OTHER, withheld=3, least=5)
+    assert "(MIN_GROUP_SIZE): fewer than 5 conversations" in few, (
+        "their number would be that of a small group"
+    )
 
 
 def test_the_scripts_of_the_dashboard_are_those_that_its_policy_names() -> None:

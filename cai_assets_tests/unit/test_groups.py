@@ -1,14 +1,36 @@
 """MIN_GROUP_SIZE beside totals: nothing about a small group is left when the shown rows are taken off."""
 
+from collections import defaultdict
+from datetime import date
+from itertools import product
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai_assets.domain.groups import ADDING_UP, GROUP_OF_QUERY, Group, published
+from cai_assets.domain.groups import (
+    GROUP_OF_MART,
+    GROUP_OF_QUERY,
+    GROUP_OF_SHEET,
+    NOBODY,
+    ONE_PERSON,
+    TOTALS_OF_MART,
+    TOTALS_OF_QUERY,
+    TOTALS_OF_SHEET,
+    Group,
+    Totals,
+    group_of_mart,
+    published,
+)
+from cai_assets.schemas.tables import MARTS
+
+Row = dict[str, Any]
 
 
-def rows(*sizes: int, day: str = "2024-05-01") -> list[dict[str, Any]]:
+def rows(*sizes: int, day: str = "2024-05-01") -> list[Row]:
     return [
         {"report_date": day, "category": f"c{number}", "conversations": size}
         for number, size in enumerate(sizes)
@@ -48,16 +70,130 @@ def test_every_day_has_a_total_of_its_own() -> None:
     assert withheld == 2
 
 
-def test_rows_that_add_up_are_those_of_queries_with_groups() -> None:
-    assert all(GROUP_OF_QUERY[name] for name in ADDING_UP)
+def test_a_small_day_takes_rows_of_another_day_with_it() -> None:
+    table = [*rows(2), *rows(30, 40, day="2024-05-02"), *rows(6, 7, 8, day="2024-05-03")]
+    kept, _ = published({"outcomes_by_day": table}, 5)
+    assert [row["conversations"] for row in kept["outcomes_by_day"]] == [30, 40, 8]
 
 
-@given(st.lists(st.integers(0, 30)), st.integers(1, 10))
-def test_what_the_total_tells_of_those_withheld_is_about_enough(sizes: list[int], least: int) -> None:
-    kept = Group("conversations", least).published_beside_totals(rows(*sizes), ())
-    left = sum(sizes) - sum(row["conversations"] for row in kept)
-    others = [row for row in kept if row["conversations"]]
-    assert all(row["conversations"] >= least for row in others)
-    assert left == 0 or left >= least or not others
-    hidden = len(sizes) - len(kept)
-    assert hidden != 1 or not others
+def test_a_cohort_goes_with_all_its_rows() -> None:
+    cohorts = {1: 20, 2: 3, 3: 9}
+    table = [
+        {"grain": "week", "cohort_date": date(2024, 1, day), "k": k, "users": users}
+        for day, users in cohorts.items()
+        for k in range(4 - day)
+    ]
+    left = group_of_mart("retention", 5).published(table)
+    assert {row["cohort_date"].day for row in left} == {1}
+    assert len(left) == 3
+
+
+@pytest.mark.parametrize(
+    ("groups", "totals"),
+    [
+        (GROUP_OF_QUERY, TOTALS_OF_QUERY),
+        (GROUP_OF_MART, TOTALS_OF_MART),
+        (GROUP_OF_SHEET, TOTALS_OF_SHEET),
+    ],
+    ids=["queries", "marts", "sheets"],
+)
+def test_rows_that_add_up_are_those_with_groups(
+    groups: dict[str, str | None], totals: dict[str, Totals]
+) -> None:
+    grouped = {name for name, column in groups.items() if column not in (NOBODY, ONE_PERSON)}
+    not_added_up = {"headline", "response_clocks", "targets", "clocks", "terms"}
+    assert set(totals) == grouped - not_added_up
+
+
+def test_totals_are_of_columns_of_their_mart() -> None:
+    marts = {table.name: table for table in MARTS}
+    for name in TOTALS_OF_MART:
+        assert set(group_of_mart(name, 5).columns) <= set(marts[name].by_name), name
+
+
+TABLES = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.sampled_from("xyz"), st.integers(0, 12)),
+    max_size=24,
+)
+TOTALS = st.builds(
+    Totals, by=st.sampled_from([(), ("day",), ("day", "channel")]), apart=st.sampled_from([(), ("clock",)])
+)
+
+
+def _of(table: list[tuple[str, int, str, int]]) -> list[Row]:
+    return [
+        {"clock": clock, "day": day, "channel": channel, "no": number, "n": n}
+        for number, (clock, day, channel, n) in enumerate(table)
+    ]
+
+
+def _published_sums(table: list[Row], totals: Totals, least: int) -> list[list[int]]:
+    """For each total that is published, which rows it is of. Totals are withheld by the same rule as rows."""
+    sums = []
+    for depth in range(len(totals.by) + 1):
+        names = (*totals.apart, *totals.by[:depth])
+        found: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for number, row in enumerate(table):
+            found[tuple(row[name] for name in names)].append(number)
+        lines = [
+            {**{name: table[numbers[0]][name] for name in names}, "of": numbers,
+             "n": sum(table[number]["n"] for number in numbers)}
+            for numbers in found.values()
+        ]  # fmt: skip
+        # The widest total has none beside it.
+        beside = Totals(totals.by[: depth - 1], totals.apart) if depth else None
+        sums += [line["of"] for line in Group("n", least, beside).published(lines)]
+    return sums
+
+
+@given(TABLES, TOTALS, st.integers(2, 7))
+def test_no_withheld_value_can_be_computed_from_the_rows_and_the_totals(
+    drawn: list[tuple[str, int, str, int]], totals: Totals, least: int
+) -> None:
+    table = _of(drawn)
+    kept = {row["no"] for row in Group("n", least, totals).published(table)}
+    hidden = [number for number in range(len(table)) if number not in kept]
+    assert all(not table[number]["n"] or table[number]["n"] >= least for number in kept)
+    assert kept >= {row["no"] for row in table if not row["n"]}
+    # What is known of the rows withheld: the sum of those in each total. A value can be computed where a sum
+    # of such equations tells it alone, which is where adding it to them adds nothing new.
+    sums = _published_sums(table, totals, least)
+    known = np.array([[number in of for number in hidden] for of in sums], float)
+    known = known.reshape(len(sums), len(hidden))
+    rank = np.linalg.matrix_rank(known) if known.size else 0
+    for place in range(len(hidden)):
+        told = np.vstack([known, np.eye(len(hidden))[place]])
+        assert np.linalg.matrix_rank(told) > rank, table[hidden[place]]
+
+
+@given(TABLES, TOTALS, st.integers(2, 7))
+def test_what_a_total_tells_of_those_withheld_is_about_enough(
+    drawn: list[tuple[str, int, str, int]], totals: Totals, least: int
+) -> None:
+    table = _of(drawn)
+    kept = {row["no"] for row in Group("n", least, totals).published(table)}
+    for of in _published_sums(table, totals, least):
+        left = sum(table[number]["n"] for number in of if number not in kept)
+        assert left == 0 or left >= least
+
+
+@given(TABLES, st.integers(1, 7))
+def test_what_is_withheld_does_not_depend_on_totals_where_all_are_large(
+    drawn: list[tuple[str, int, str, int]], least: int
+) -> None:
+    table = [{**row, "n": row["n"] + least} for row in _of(drawn)]
+    assert Group("n", least, Totals(("day", "channel"))).published(table) == table
+    assert Group("n", least).published(table) == table
+
+
+def test_a_table_of_arrow_is_withheld_as_its_rows_are() -> None:
+    table = [
+        {"report_date": date(2024, 5, day), "channel": channel, "language": language, "started": n}
+        for (day, channel, language), n in zip(
+            product((1, 2), ("web", None), ("de", "en")), (3, 9, 20, 20, 7, 8, 0, 1), strict=True
+        )
+    ]
+    group = group_of_mart("resolution", 5)
+    left = group.published_table(pa.Table.from_pylist(table))
+    assert left.to_pylist() == group.published(table)
+    assert [row["started"] for row in left.to_pylist()] == [20, 20, 0]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cai_assets.domain import sheets
+from cai_assets.domain.groups import GROUP_OF_SHEET
 from cai_assets.engines.exports import NAMES
 from cai_assets.engines.exports import sheets as export_sheets
 from cai_assets_tests.fixtures.dashboard import Dashboard
@@ -145,6 +146,20 @@ def test_small_groups_are_withheld(dashboard: Dashboard) -> None:
     assert found["conversations"].num_rows == 0
     assert all(n >= 4 for n in found["segments"]["users_writing"].to_pylist())
     assert all(not n or n >= 4 for n in found["volume"]["users_writing"].to_pylist())
+
+
+def test_what_is_withheld_of_a_sheet_is_about_enough(dashboard: Dashboard) -> None:
+    names = ("languages", "resolution", "agents", "heatmap")
+    whole = dict(exported(dashboard, names))
+    few = sorted(whole["languages"]["messages"].to_pylist())[0] + 1
+    for name, table in exported(dashboard, names, least=few):
+        column = GROUP_OF_SHEET[name]
+        assert column is not None
+        left = sum(whole[name][column].to_pylist()) - sum(table[column].to_pylist())
+        gone = whole[name].num_rows - table.num_rows
+        assert gone != 1, name
+        assert left == 0 or left >= few, name
+        assert name != "languages" or gone == 2
 
 
 def test_parquet_keeps_names_and_says_titles(dashboard: Dashboard, tmp_path: Path) -> None:
