@@ -530,6 +530,8 @@ def test_a_number_leads_to_its_conversations_and_their_transcripts(
     assert [name.removeprefix("conversation-") for name in ids] == wanted[:25]
     first = page.locator("#conversation-list details").first
     first.locator("summary").click()
+    # the page learns that it is open in an event of its own, after the click
+    first.locator("table.transcript").wait_for()
     said = first.locator("td.said").all_inner_texts()
     texts = dashboard.rows(
         f"""select text from lake.messages where conversation_id = '{wanted[0]}' and not is_private
