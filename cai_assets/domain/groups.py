@@ -95,6 +95,20 @@ GROUP_OF_SHEET: Final[Mapping[str, str | None]] = {
 }
 """By sheet of `engines.exports`, the same."""
 
+INSTEAD_IN_MART: Final[Mapping[str, tuple[str, ...]]] = {
+    "agent": (
+        *("conversations_active", "resolution_users", "resolution_events", "waits_answered"),
+        *("csat_answered", "transfers_out"),
+    ),
+}
+"""By mart, what counts the group where the column above is 0 and the row still tells something: on a day on
+which an agent began no conversation, others may stand that this one resolved. The first above 0 counts."""
+
+INSTEAD_IN_SHEET: Final[Mapping[str, tuple[str, ...]]] = {
+    "agents": ("agent_messages", "resolution_events", "response_n")
+}
+"""By sheet, the same."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -103,10 +117,12 @@ class Group:
     Attributes:
         column: counts the group; `ONE_PERSON` or `NOBODY`.
         least: MIN_GROUP_SIZE; 1 withholds nothing.
+        instead: columns that count it where `column` is 0, by precedence.
     """
 
     column: str | None
     least: int
+    instead: tuple[str, ...] = ()
 
     def keeps(self, row: Mapping[str, Any]) -> bool:
         """Whether a row may be published."""
@@ -114,7 +130,7 @@ class Group:
             return True
         if self.column == ONE_PERSON:
             return False
-        size = row[self.column]
+        size = self._size(row)
         return not size or size >= self.least
 
     def published(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -147,7 +163,8 @@ class Group:
         return [dict(row) for number, row in enumerate(rows) if number not in hidden]
 
     def _size(self, row: Mapping[str, Any]) -> int:
-        return int(row[self.column] or 0) if self.column else 0
+        sizes = (row[name] for name in (self.column, *self.instead) if name)
+        return next((int(size) for size in sizes if size), 0)
 
 
 def group_of_mart(name: str, least: int) -> Group:
@@ -156,7 +173,7 @@ def group_of_mart(name: str, least: int) -> Group:
     Raises:
         KeyError: the mart has no group yet: name one above.
     """
-    return Group(GROUP_OF_MART[name], least)
+    return Group(GROUP_OF_MART[name], least, INSTEAD_IN_MART.get(name, ()))
 
 
 def group_of_sheet(name: str, least: int) -> Group:
@@ -165,7 +182,7 @@ def group_of_sheet(name: str, least: int) -> Group:
     Raises:
         KeyError: the sheet has no group yet: name one above.
     """
-    return Group(GROUP_OF_SHEET[name], least)
+    return Group(GROUP_OF_SHEET[name], least, INSTEAD_IN_SHEET.get(name, ()))
 
 
 def published(

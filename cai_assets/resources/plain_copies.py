@@ -103,8 +103,11 @@ def _published(group: Group | None) -> "pc.Expression | None":
         return None
     if group.column == ONE_PERSON:
         return pc.scalar(value=False)
-    size = pc.field(group.column)
-    return size.is_null() | (size == 0) | (size >= group.least)
+    published = pc.scalar(value=True)
+    for name in reversed((group.column, *group.instead)):
+        size = pc.field(name)
+        published = (size >= group.least) | ((size.is_null() | (size == 0)) & published)
+    return published
 
 
 def _written(
