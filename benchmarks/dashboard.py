@@ -77,6 +77,10 @@ select partition, conversation_id, unnest([
 ], recursive := true), first_message_date as report_date, channel, language, traffic_class
 from conversations
 """
+RESOLVES = """
+select partition, conversation_id, 'resolved' as to_status, 1::bigint as resolve_no, last_resolved_by as actor
+from conversations where resolves > 0
+"""
 RESPONSE_ROWS = "select * replace (turn_no::bigint as turn_no) from ({rows}) where since_us is not null"
 WAITS = """
 select r.partition, r.conversation_id, r.turn_no, r.report_date as local_date, r.since_us as waiting_since_us,
@@ -135,6 +139,7 @@ def facts(folder: Path, conversations: int, days: int) -> dict[tuple[str, str], 
             ("facts", "fct_conversation"): "from conversations",
             ("facts", "fct_response"): "from responses",
             ("facts", "fct_wait"): WAITS,
+            ("facts", "fct_status_event"): RESOLVES,
             ("facts", "stg_messages"): MESSAGES,
             ("facts", "user_day"): USER_DAYS,
             ("facts", "fct_llm_call"): CALLS,

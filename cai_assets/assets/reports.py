@@ -274,6 +274,7 @@ def plain_parquet(
         ["facts", "fct_response"],
         ["facts", "fct_llm_call"],
         ["facts", "user_day"],
+        ["facts", "fct_status_event"],
         ["lake", "messages"],
         ["lake", "translations"],
     ],
@@ -336,6 +337,7 @@ def dashboard(
         ["facts", "fct_response"],
         ["facts", "fct_llm_call"],
         ["facts", "user_day"],
+        ["facts", "fct_status_event"],
     ],
 )
 def exports(

@@ -93,6 +93,20 @@ GROUP_OF_SHEET: Final[Mapping[str, str | None]] = {
 }
 """By sheet of `engines.exports`, the same."""
 
+INSTEAD_IN_MART: Final[Mapping[str, tuple[str, ...]]] = {
+    "agent": (
+        *("conversations_active", "resolution_users", "resolution_events", "waits_answered"),
+        *("csat_answered", "transfers_out"),
+    ),
+}
+"""By mart, what counts the group where the column above is 0 and the row still tells something: on a day on
+which an agent began no conversation, others may stand that this one resolved. The first above 0 counts."""
+
+INSTEAD_IN_SHEET: Final[Mapping[str, tuple[str, ...]]] = {
+    "agents": ("agent_messages", "resolution_events", "response_n")
+}
+"""By sheet, the same."""
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -209,13 +223,18 @@ def _withhold_smallest(withheld: _Flags, size: _Numbers, parent: _Numbers, short
 
 
 def _numbered(table: pa.Table, names: Sequence[str]) -> _Numbers:
-    """The number of each row's values in these columns, from 0 without gaps."""
+    """The number of each row's values in these columns, from 0 without gaps, in the order of the values.
+
+    Of parts of one size the first is withheld: counted in the order in which they come, a table of days and
+    one of days and channels could withhold another day each, and one tell what the other withholds.
+    """
     numbers = np.zeros(table.num_rows, np.int64)
     for name in names:
         values = pc.dictionary_encode(table[name].combine_chunks(), null_encoding="encode")
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
-        places = values.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        rank = np.argsort(pc.sort_indices(values.dictionary).to_numpy())
+        places = rank[values.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
         numbers = np.unique(numbers * (len(values.dictionary) + 1) + places, return_inverse=True)[1]
     return numbers
 
@@ -228,11 +247,13 @@ class Group:
         column: counts the group; `ONE_PERSON` or `NOBODY`.
         least: MIN_GROUP_SIZE; 1 withholds nothing.
         totals: what is published beside the rows; None where they add up to nothing.
+        instead: columns that count it where `column` is 0, by precedence.
     """
 
     column: str | None
     least: int
     totals: Totals | None = None
+    instead: tuple[str, ...] = ()
 
     @property
     def keeps_all(self) -> bool:
@@ -245,7 +266,8 @@ class Group:
         if self.keeps_all or not self.column:
             return ()
         totals = self.totals or Totals()
-        return tuple(dict.fromkeys((self.column, *totals.apart, *totals.by, *(totals.whole or ()))))
+        told = (self.column, *self.instead, *totals.apart, *totals.by, *(totals.whole or ()))
+        return tuple(dict.fromkeys(told))
 
     def keeps(self, row: Mapping[str, Any]) -> bool:
         """Whether a row that stands alone may be published."""
@@ -253,7 +275,7 @@ class Group:
             return True
         if not self.column:
             return False
-        size = row[self.column]
+        size = self._size(row)
         return not size or size >= self.least
 
     def kept(self, table: pa.Table) -> _Flags:
@@ -264,7 +286,10 @@ class Group:
         """
         if self.keeps_all or not self.column:
             return np.full(table.num_rows, self.keeps_all)
-        sizes = pc.fill_null(pc.cast(table[self.column], pa.int64()), 0).to_numpy()
+        sizes = np.zeros(table.num_rows, np.int64)
+        for name in (self.column, *self.instead):
+            counted = pc.fill_null(pc.cast(table[name], pa.int64()), 0).to_numpy()
+            sizes = np.where(sizes == 0, counted, sizes)
         if self.totals is None:
             alone: _Flags = (sizes == 0) | (sizes >= self.least)
             return alone
@@ -288,6 +313,10 @@ class Group:
         """The same of a table."""
         return table if self.keeps_all else table.filter(pa.array(self.kept(table)))
 
+    def _size(self, row: Mapping[str, Any]) -> int:
+        sizes = (row[name] for name in (self.column, *self.instead) if name)
+        return next((int(size) for size in sizes if size), 0)
+
 
 def group_of_mart(name: str, least: int) -> Group:
     """How rows of a mart are withheld.
@@ -295,7 +324,7 @@ def group_of_mart(name: str, least: int) -> Group:
     Raises:
         KeyError: the mart has no group yet: name one above.
     """
-    return Group(GROUP_OF_MART[name], least, TOTALS_OF_MART.get(name))
+    return Group(GROUP_OF_MART[name], least, TOTALS_OF_MART.get(name), INSTEAD_IN_MART.get(name, ()))
 
 
 def group_of_query(name: str, least: int) -> Group:
@@ -313,7 +342,7 @@ def group_of_sheet(name: str, least: int) -> Group:
     Raises:
         KeyError: the sheet has no group yet: name one above.
     """
-    return Group(GROUP_OF_SHEET[name], least, TOTALS_OF_SHEET.get(name))
+    return Group(GROUP_OF_SHEET[name], least, TOTALS_OF_SHEET.get(name), INSTEAD_IN_SHEET.get(name, ()))
 
 
 def published(

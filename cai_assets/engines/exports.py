@@ -182,9 +182,9 @@ SHEETS: Mapping[str, tuple[str, str]] = {
         "Agents",
         f"""
         with counts as (
-            select agent, {_sums("agent_conversations", "agent_messages", "resolved")} from [cube_agents]
-            group by
-            all
+            select agent,
+                {_sums("agent_conversations", "agent_messages", "resolved", "resolution_events")}
+            from [cube_agents] group by all
         ), times as (
             select replier as agent, count(*) as response_n, quantile_cont(duration_s, 0.5) as reply_p50_s,
                 quantile_cont(duration_s, 0.9) as reply_p90_s
@@ -193,7 +193,7 @@ SHEETS: Mapping[str, tuple[str, str]] = {
         )
         select agent, agent_conversations, agent_messages, coalesce(response_n, 0) as response_n, reply_p50_s,
         reply_p90_s,
-            resolved
+            resolved, resolution_events
         from counts left join times using (agent) order by agent_conversations desc, agent
         """,
     ),

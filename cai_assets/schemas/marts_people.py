@@ -49,13 +49,21 @@ AGENT = Table(
         measure("transfers_in"),
         measure("transfers_out"),
         measure(
-            "resolved",
-            "resolutions",
+            "resolution_events",
             note=(
-                "Credited to the actor of the last resolve; where no event names one, to the last agent who "
+                "Each credited to the actor of its own event; where it names none, to the last agent who "
                 "wrote, else the last bot."
             ),
         ),
+        measure(
+            "resolved",
+            "resolutions",
+            note=(
+                "Credited to the actor of the last resolve alone; where no event names one, to the last "
+                "agent who wrote, else the last bot."
+            ),
+        ),
+        measure("resolution_users", note="Here those of the conversations in `resolutions`."),
         measure("undone"),
         measure("csat_answered", note="Credited to the last agent who wrote, else the last bot."),
         measure("csat_positive"),

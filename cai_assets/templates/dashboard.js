@@ -352,7 +352,8 @@ function showAgents() {
     .sort((a, b) => b.agent_conversations - a.agent_conversations || (a.key < b.key ? -1 : 1));
   table("t-agents", [{ head: "Agent", text: true, get: row => row.name }, counted("agent_conversations", row => ["agent", row.key]),
     counted("agent_messages", row => ["agent", row.key], { head: metric("messages").heading }), { head: "Waits answered", tip: metric("response_n").definition, get: row => row.answered },
-    timed("reply_p50_s", 0), timed("reply_p90_s", 1), counted("resolved", row => ["resolved", row.key], { tip: "Conversations whose last resolve an event ascribes to the agent." })],
+    timed("reply_p50_s", 0), timed("reply_p90_s", 1), counted("resolved", row => ["resolved", row.key], { tip: "Conversations whose last resolve is the agent's: by the event, else by the agent's being the last to write." }),
+    counted("resolution_events", row => ["resolves", row.key], { tip: "Resolves by the agent, also of conversations that another resolved again later." })],
   rows, { bar: row => row.agent_conversations });
 }
 

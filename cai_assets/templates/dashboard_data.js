@@ -243,7 +243,7 @@ function summed(data, state) {
 
   rows = left("agents");
   const agents = rows.values.agent, agent = coded(rows, rows.columns.agent);
-  for (const name of ["agent_conversations", "agent_messages", "resolved"])
+  for (const name of ["agent_conversations", "agent_messages", "resolved", "resolution_events"])
     sumInto(rows, name, agent, agents.length, out.byAgent, key => agents[key]);
 
   each("costs", (row, end, day, place, { columns, values }) => {

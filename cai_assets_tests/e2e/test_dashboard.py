@@ -258,9 +258,22 @@ class Expected:
             more=f"is_counted and not is_empty and resolves > 0 and {credit} in {names}",
             group="1",
         )
+        each = "coalesce(actor, case when agent_messages > 0 then last_agent_id end)"
+        resolves = self.rows(
+            f"{each}, count(*)",
+            f"""{FACTS} left join (
+                select partition, conversation_id, actor from facts.fct_status_event
+                where to_status = 'resolved'
+            ) as e using (partition, conversation_id)""",
+            "first_message_date",
+            more=f"is_counted and not is_empty and resolves > 0 and {each} in {names}",
+            group="1",
+        )
+        nothing = [0, 0], [0, None, None], [0], [0]
+        parts = said, replies, resolved, resolves
         return {
-            key: [*said.get(key, [0, 0]), *replies.get(key, [0, None, None]), *resolved.get(key, [0])]
-            for key in said | resolved
+            key: [n for part, none in zip(parts, nothing, strict=True) for n in part.get(key, none)]
+            for key in said | resolves
         }
 
     def users(self) -> dict[str, list[Any]]:
@@ -530,6 +543,8 @@ def test_a_number_leads_to_its_conversations_and_their_transcripts(
     assert [name.removeprefix("conversation-") for name in ids] == wanted[:25]
     first = page.locator("#conversation-list details").first
     first.locator("summary").click()
+    # the page learns that it is open in an event of its own, after the click
+    first.locator("table.transcript").wait_for()
     said = first.locator("td.said").all_inner_texts()
     texts = dashboard.rows(
         f"""select text from lake.messages where conversation_id = '{wanted[0]}' and not is_private

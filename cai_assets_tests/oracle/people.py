@@ -48,7 +48,10 @@ def agents(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
     }
     names["agent"] |= {c["agent_id"] for c, _ in grouped.values() if c.get("agent_id")}
     rows: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(
-        lambda: dict.fromkeys(_AGENT_COUNTS, 0) | {"replies": [], "spans": [], "share": Fraction()}
+        lambda: (
+            dict.fromkeys(_AGENT_COUNTS, 0)
+            | {"replies": [], "spans": [], "share": Fraction(), "users": set()}
+        )
     )
     for key, (conversation, own) in grouped.items():
         _add_writing(rows, own, zone)
@@ -65,10 +68,14 @@ def agents(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
         last = {m["sender_type"]: writer(m) for m in own}
         credited = last.get("agent") or last.get("bot") or ("other", "other")
         if facts[key].resolves:
-            resolves = [e for e in status_events(conversation) if e["to"] == "resolved"]
-            actor = resolves[-1]["actor"] if resolves else None
-            row = rows[day, *(credited if actor is None else _staff(actor, names))]
+            # a source without events tells of one resolve, and not by whom
+            told = [e["actor"] for e in status_events(conversation) if e["to"] == "resolved"]
+            actors = [credited if actor is None else _staff(actor, names) for actor in told or [None]]
+            for actor in actors:
+                rows[day, *actor]["resolution_events"] += 1
+            row = rows[day, *actors[-1]]
             row["resolutions"] += 1
+            row["users"].add(conversation["user_id"])
             row["undone"] += was_undone(conversation)
         if (score := conversation.get("csat_score")) is not None:
             rows[day, *credited]["csat_answered"] += 1
@@ -78,7 +85,8 @@ def agents(conversations: Iterable[Row], messages: Iterable[Row], timezone: str)
 
 _AGENT_COUNTS = (
     *("conversations", "conversations_active", "messages", "waits_answered", "transfers_in"),
-    *("transfers_out", "resolutions", "undone", "csat_answered", "csat_positive", "active_s"),
+    *("transfers_out", "resolution_events", "resolutions", "undone", "csat_answered", "csat_positive"),
+    "active_s",
 )
 
 
@@ -116,11 +124,12 @@ def _add_writing(rows: Any, own: list[Row], zone: ZoneInfo) -> None:
 
 
 def _agent_row(row: dict[str, Any]) -> dict[str, Any]:
-    replies, spans, share = row.pop("replies"), row.pop("spans"), row.pop("share")
+    replies, spans, share, users = (row.pop(name) for name in ("replies", "spans", "share", "users"))
     known = [seconds for seconds in replies if seconds is not None]
     return {
         **row,
         "conversation_share": float(share),
+        "resolution_users": len(users),
         "reply_sum_s": sum(known) if known else None,
         "reply_p50_s": quantile(known, 0.5),
         "reply_p90_s": quantile(known, 0.9),

@@ -459,6 +459,7 @@ def test_the_sample_holds_the_cases_that_matter_to_the_marts(generated):
     warehouse, sample = generated
     queries = {
         "agent": "sum(transfers_in) > 0 and sum(undone) > 0 and max(concurrent_max) > 1 "
+        "and bool_or(resolution_events > 0 and resolutions = 0) "
         "and bool_or(conversation_share < conversations)",
         "csat": "count(distinct credited) = 3 and sum(positive) > 0 and sum(negative) > 0",
         "funnel": "count(distinct entry) = 2 and sum(contained) > 0 and sum(undecided) > 0 "
@@ -677,6 +678,82 @@ def test_values_on_the_edge_of_a_definition(tmp_path):
     stretches = Counter(row["user_id"] for row in warehouse.rows("facts", "user_day"))
     assert stretches["user of one session"] == 1
     assert stretches["user of two sessions"] == 2
+
+
+def handled(key: str, *resolvers: str | None, **given: Any) -> tuple[Row, list[Row]]:
+    """A conversation in which the agents A and then B wrote, resolved by each in turn, reopened between."""
+    minute = timedelta(minutes=1)
+    steps = [("open", "resolved", actor) for actor in resolvers]
+    told = [step for one in steps for step in (one, ("resolved", "open", "the user"))][:-1]
+    events = [
+        {"from": before, "to": after, "at": EDGE + (n + 5) * minute, "actor": actor}
+        for n, (before, after, actor) in enumerate(told)
+    ]
+    said = (("user", 0 * minute), ("agent", minute), ("agent", 2 * minute), ("bot", 3 * minute))
+    conversation, messages = talk(key, *said, **{"user_id": "u", "status_events": events, **given})
+    for message, name in zip(messages[1:3], "AB", strict=True):
+        message["sender_id"] = name
+    return conversation, messages
+
+
+CREDIT: dict[str, tuple[list[tuple[Row, list[Row]]], dict[tuple[str, str], tuple[int, int, int]]]] = {
+    "resolved by A, reopened, resolved by B": (
+        [handled("c", "A", "B")],
+        {("agent", "A"): (1, 0, 0), ("agent", "B"): (1, 1, 1)},
+    ),
+    "twice by the same": ([handled("c", "A", "A")], {("agent", "A"): (2, 1, 1)}),
+    "no name: the last agent who wrote": (
+        [handled("c", None, "A")],
+        {("agent", "A"): (1, 1, 1), ("agent", "B"): (1, 0, 0)},
+    ),
+    "no name and no agent: the last bot": (
+        [
+            talk(
+                "c",
+                ("user", timedelta()),
+                ("bot", timedelta()),
+                status_events=handled("", None)[0]["status_events"],
+            )
+        ],
+        {("bot", "the bot"): (1, 1, 1)},
+    ),
+    "two conversations of one user": (
+        [handled("c", "A", "B"), handled("d", "B")],
+        {("agent", "A"): (1, 0, 0), ("agent", "B"): (2, 2, 1)},
+    ),
+    "two users": (
+        [handled("c", "A", "B"), handled("d", "B", user_id="v")],
+        {("agent", "A"): (1, 0, 0), ("agent", "B"): (2, 2, 2)},
+    ),
+    "no events, only a status": (
+        [handled("c", status="resolved", status_events=None)],
+        {("agent", "B"): (1, 1, 1)},
+    ),
+    "by a bot, then by the system": (
+        [handled("c", "the bot", "cron")],
+        {("bot", "the bot"): (1, 0, 0), ("other", "other"): (1, 1, 1)},
+    ),
+    "test traffic": ([handled("c", "A", "B", traffic_class="test")], {}),
+    "empty": ([talk("c", status_events=handled("", "A")[0]["status_events"], agent_id="A")], {}),
+}
+
+
+@pytest.mark.parametrize("name", CREDIT)
+def test_a_resolve_is_credited_to_its_own_actor_and_the_conversation_to_the_last(name, tmp_path):
+    parts, expected = CREDIT[name]
+    sample = Sample([c for c, _ in parts], [m for _, own in parts for m in own], "UTC")
+    warehouse = Warehouse(tmp_path, DuckDBEngine(threads=1), report_timezone="UTC")
+    warehouse.load(sample.rows)
+    warehouse.run()
+    counts = ("resolution_events", "resolutions", "resolution_users")
+    found = {
+        (row["agent_type"], row["agent_id"]): tuple(row[count] for count in counts)
+        for row in warehouse.rows("marts", "agent")
+        if any(row[count] for count in counts)
+    }
+    assert found == expected
+    check_marts(warehouse, sample)
+    check_invariants(warehouse)
 
 
 # -- small conversations, built so that instants collide, places are missing and events come in odd orders

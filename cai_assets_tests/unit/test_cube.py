@@ -151,6 +151,7 @@ def test_the_newest_conversations_come_with_what_they_count_under(dashboard: Das
             View("resolved", chosen={"channel": ["email"]}),
             "resolves > 0 and not is_empty and channel = 'email'",
         ),
+        (View("resolves"), "resolves > 0 and not is_empty"),
         (View("csat", "positive"), "csat_score >= 4"),
         (
             View("messages", "agent"),
@@ -176,6 +177,21 @@ def test_a_number_has_the_conversations_that_it_counts(dashboard: Dashboard, vie
         page += 1
     assert found == wanted
     assert total == len(wanted)
+
+
+def test_resolutions_of_an_agent_lead_to_their_conversations(dashboard: Dashboard) -> None:
+    counts = dashboard.rows(
+        """select agent_id, sum(resolutions)::int, sum(resolution_events)::int from marts.agent
+        where agent_type = 'agent' group by all having sum(resolution_events) > 0"""
+    )
+    assert any(resolves > resolved for _, resolved, resolves in counts)
+    for agent, resolved, resolves in counts:
+        found = {
+            what: page_of(dashboard.warehouse.engine, dashboard.files, View(what, agent), page=1, size=1)[0]
+            for what in ("resolved", "resolves")
+        }
+        assert found["resolved"] == resolved
+        assert resolved <= found["resolves"] <= resolves
 
 
 def test_rare_values_are_followed_by_the_place_they_share(dashboard: Dashboard) -> None:

@@ -23,8 +23,10 @@ from cai_assets.domain.groups import (
     Group,
     Totals,
     group_of_mart,
+    group_of_sheet,
     published,
 )
+from cai_assets.schemas.marts_people import AGENT
 from cai_assets.schemas.tables import MARTS
 
 Row = dict[str, Any]
@@ -138,7 +140,7 @@ def _published_sums(table: list[Row], totals: Totals, least: int) -> list[list[i
         lines = [
             {**{name: table[numbers[0]][name] for name in names}, "of": numbers,
              "n": sum(table[number]["n"] for number in numbers)}
-            for numbers in found.values()
+            for _, numbers in sorted(found.items())
         ]  # fmt: skip
         # The widest total has none beside it.
         beside = Totals(totals.by[: depth - 1], totals.apart) if depth else None
@@ -197,3 +199,40 @@ def test_a_table_of_arrow_is_withheld_as_its_rows_are() -> None:
     left = group.published_table(pa.Table.from_pylist(table))
     assert left.to_pylist() == group.published(table)
     assert [row["started"] for row in left.to_pylist()] == [20, 20, 0]
+
+
+def agent(**counts: int) -> dict[str, Any]:
+    """A row of the mart of agents with these counts, all others 0."""
+    return dict.fromkeys((c.name for c in AGENT.columns if pa.types.is_integer(c.type)), 0) | counts
+
+
+# Counts that a row may have alone: of those that others bring with them, the others tell the group.
+@pytest.mark.parametrize(
+    "alone",
+    [
+        *("conversations", "conversations_active", "waits_answered", "transfers_out", "resolution_events"),
+        *("resolution_users", "csat_answered"),
+    ],
+)
+def test_a_day_of_an_agent_without_conversations_begun_is_withheld_by_what_it_tells(alone: str) -> None:
+    group = group_of_mart("agent", 5)
+    rows = [
+        agent(**{alone: number}) | {"report_date": date(2024, 5, 1), "agent_type": "agent"}
+        for number in (0, 1, 4, 5, 9)
+    ]
+    assert [row[alone] for row in rows if group.keeps(row)] == [0, 5, 9]
+    # 1 and 4 are withheld together and are about 5, so what the day's total tells is about enough.
+    assert [row[alone] for row in group.published(rows)] == [0, 5, 9]
+    assert group.published_table(pa.Table.from_pylist(rows))[alone].to_pylist() == [0, 5, 9]
+
+
+def test_users_of_an_agents_resolutions_count_before_the_resolves() -> None:
+    group = group_of_mart("agent", 5)
+    assert not group.keeps(agent(resolution_users=1, resolutions=6, resolution_events=9))
+    assert group.keeps(agent(conversations=6, resolution_users=1, resolutions=1, resolution_events=1))
+
+
+def test_an_agent_who_only_resolved_is_withheld_from_the_sheet_too() -> None:
+    row = {"agent": "A", "agent_conversations": 0, "agent_messages": 0, "response_n": 0}
+    group = group_of_sheet("agents", 5)
+    assert [group.keeps({**row, "resolution_events": n}) for n in (0, 1, 5)] == [True, False, True]

@@ -174,6 +174,13 @@ def test_values_are_those_of_the_oracle(sampled: Sampled) -> None:
     assert {name: value(sampled, METRICS[name].sql) for name in expected} == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "column"), [("resolution_events", "resolution_events"), ("resolved", "resolutions")]
+)
+def test_resolutions_of_everyone_add_up_to_the_metric(sampled: Sampled, name: str, column: str) -> None:
+    assert value(sampled, f"select sum({column}) from marts.agent") == value(sampled, METRICS[name].sql)
+
+
 # -- where it is seen
 
 

@@ -10,6 +10,8 @@ from cai_assets.domain.groups import (
     GROUP_OF_MART,
     GROUP_OF_QUERY,
     GROUP_OF_SHEET,
+    INSTEAD_IN_MART,
+    INSTEAD_IN_SHEET,
     OF_CELLS,
     Group,
     is_withheld,
@@ -49,6 +51,9 @@ def test_every_mart_and_every_report_query_names_its_group() -> None:
     for table in MARTS:
         column = GROUP_OF_MART[table.name]
         assert column in (None, "") or column in table.by_name, table.name
+        assert set(INSTEAD_IN_MART.get(table.name, ())) <= table.by_name.keys(), table.name
+    assert set(INSTEAD_IN_MART) <= set(GROUP_OF_MART)
+    assert set(INSTEAD_IN_SHEET) <= set(GROUP_OF_SHEET)
     assert set(GROUP_OF_QUERY) | OF_CELLS == {query.name for query in load_queries("reports")}
     assert not set(GROUP_OF_QUERY) & OF_CELLS
     assert set(GROUP_OF_SHEET) == set(NAMES)

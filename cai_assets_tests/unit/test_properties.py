@@ -46,6 +46,10 @@ ADDITIVE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("channel", "bot"),
         ("conversations", "started", "bot_conversations", "contained", "handed_off", "contained_settled"),
     ),
+    "agent": (
+        ("agent_type", "agent_id"),
+        ("messages", "waits_answered", "transfers_in", "resolution_events", "resolutions", "undone"),
+    ),
     "language": (("language",), ("messages", "user_messages", "needing_translation", "translated")),
 }
 
@@ -171,6 +175,8 @@ def totals_of_marts_are_counts_of_facts(sample: Sample, _: random.Random) -> Non
             assert totals(warehouse, "resolution", (by,), ("resolution_events",)) == _sum(
                 [row for row in facts if not row["is_empty"]], by, "resolves", "resolution_events"
             )
+        of_a_day = ("report_date",), ("resolution_events",)
+        assert totals(warehouse, "agent", *of_a_day) == totals(warehouse, "resolution", *of_a_day)
         response = totals(warehouse, "response", ("clock", "hours"), ("n", "n_open"))
         assert response["reply", "calendar", "n"] + response["reply", "calendar", "n_open"] == len(waits)
         known = sum(row["waiting_since_business_us"] is not None for row in waits)

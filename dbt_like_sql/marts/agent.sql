@@ -1,6 +1,9 @@
 -- What agents and bots did, per local day. Messages, transfers and active time count on the day they
 -- happened, waits on the day they began, a conversation on the day of that one's first message in it;
 -- resolutions and answers to the survey on the day of the conversation's first counted message, as elsewhere.
+-- Three counts of resolutions stand side by side: resolves, each credited to whom its event names;
+-- conversations, each to whom its last event names (resolutions); their users. Where no event names anybody,
+-- the last agent who wrote has the credit, else the last bot.
 -- A conversation is open with someone, on a day, from their first to their last message of that day in it.
 -- Shares are summed as whole 720,720ths, the least that 1 to 16 all divide, so no order of rows changes them.
 with message as (
@@ -250,8 +253,11 @@ last_bot as (
 
 concluded as (
     select
+        c.partition,
+        c.conversation_id,
         c.first_message_date as report_date,
-        c.resolves > 0 as is_resolved,
+        c.user_id,
+        c.resolves,
         c.is_undone,
         c.csat_score,
         case when c.agent_messages > 0 then 'agent' when c.bot_messages > 0 then 'bot' else 'other' end
@@ -260,39 +266,67 @@ concluded as (
             when c.agent_messages > 0 then coalesce(c.last_agent_id, 'unknown')
             when c.bot_messages > 0 then b.agent_id
             else 'other'
-        end as last_id,
+        end as last_id
+    from facts.fct_conversation as c
+    left join last_bot as b on c.partition = b.partition and c.conversation_id = b.conversation_id
+    where c.is_counted and not c.is_empty
+),
+
+resolve as (
+    select
+        partition,
+        conversation_id,
+        resolve_no,
+        actor
+    from facts.fct_status_event
+    where to_status = 'resolved'
+),
+
+-- where the source keeps no events, the one resolve has no actor: a row of its conversation alone
+resolved as (
+    select
+        c.report_date,
+        c.user_id,
+        c.is_undone,
+        coalesce(r.resolve_no = c.resolves, true) as is_last,
         case
-            when c.last_resolved_by is null then null
+            when r.actor is null then c.last_type
             when p.agent_id is not null then 'agent'
             when o.agent_id is not null then 'bot'
             else 'other'
-        end as actor_type,
-        case when p.agent_id is not null or o.agent_id is not null then c.last_resolved_by else 'other' end
-            as actor_id
-    from facts.fct_conversation as c
-    left join last_bot as b on c.partition = b.partition and c.conversation_id = b.conversation_id
-    left join agent_name as p on c.last_resolved_by = p.agent_id
-    left join bot_name as o on c.last_resolved_by = o.agent_id
-    where c.is_counted and not c.is_empty
+        end as agent_type,
+        case
+            when r.actor is null then c.last_id
+            when p.agent_id is not null or o.agent_id is not null then r.actor
+            else 'other'
+        end as agent_id
+    from concluded as c
+    left join resolve as r on c.partition = r.partition and c.conversation_id = r.conversation_id
+    left join agent_name as p on r.actor = p.agent_id
+    left join bot_name as o on r.actor = o.agent_id
+    where c.resolves > 0
 ),
 
 credit as (
     select
         report_date,
-        coalesce(actor_type, last_type) as agent_type,
-        case when actor_type is null then last_id else actor_id end as agent_id,
-        1 as resolutions,
-        case when is_undone then 1 else 0 end as undone,
+        agent_type,
+        agent_id,
+        1 as resolution_events,
+        case when is_last then 1 else 0 end as resolutions,
+        case when is_last then user_id end as resolved_user_id,
+        case when is_last and is_undone then 1 else 0 end as undone,
         0 as csat_answered,
         0 as csat_positive
-    from concluded
-    where is_resolved
+    from resolved
     union all
     select
         report_date,
         last_type as agent_type,
         last_id as agent_id,
+        0 as resolution_events,
         0 as resolutions,
+        cast(null as varchar) as resolved_user_id,
         0 as undone,
         1 as csat_answered,
         case when csat_score >= 4 then 1 else 0 end as csat_positive
@@ -305,7 +339,9 @@ credited as (
         report_date,
         agent_type,
         agent_id,
+        cast(sum(resolution_events) as bigint) as resolution_events,
         cast(sum(resolutions) as bigint) as resolutions,
+        count(distinct resolved_user_id) as resolution_users,
         cast(sum(undone) as bigint) as undone,
         cast(sum(csat_answered) as bigint) as csat_answered,
         cast(sum(csat_positive) as bigint) as csat_positive
@@ -362,7 +398,9 @@ select
     r.reply_p90_s,
     coalesce(x.transfers_in, 0) as transfers_in,
     coalesce(x.transfers_out, 0) as transfers_out,
+    coalesce(c.resolution_events, 0) as resolution_events,
     coalesce(c.resolutions, 0) as resolutions,
+    coalesce(c.resolution_users, 0) as resolution_users,
     coalesce(c.undone, 0) as undone,
     coalesce(c.csat_answered, 0) as csat_answered,
     coalesce(c.csat_positive, 0) as csat_positive,

@@ -1,6 +1,7 @@
 -- Agents per local day, channel, language and category, as marts.agent counts them: a conversation on the
--- day of the agent's first message in it, messages on their own day, a resolution on the day of the
--- conversation's first counted message, for whom the event names, else for the last agent who wrote.
+-- day of the agent's first message in it, messages on their own day, resolves on the day of the
+-- conversation's first counted message, each for whom its event names, else for the last agent who wrote;
+-- the conversation is resolved by the last of them.
 with spoken as (
     select
         m.partition,
@@ -24,18 +25,31 @@ person as (
     where is_counted and agent_id is not null
 ),
 
+resolve as (
+    select
+        partition,
+        conversation_id,
+        resolve_no,
+        actor
+    from facts.fct_status_event
+    where to_status = 'resolved'
+),
+
+-- where the source keeps no events, a resolved conversation is one resolve by nobody that is named
 credited as (
     select
         f.first_message_date as report_date,
         f.channel,
         f.language,
         coalesce(f.category, 'not categorised') as category,
+        coalesce(r.resolve_no = f.resolves, true) as is_last,
         case
             when p.agent is not null then p.agent
-            when f.last_resolved_by is null and f.agent_messages > 0 then coalesce(f.last_agent_id, 'unknown')
+            when r.actor is null and f.agent_messages > 0 then coalesce(f.last_agent_id, 'unknown')
         end as agent
     from facts.fct_conversation as f
-    left join person as p on f.last_resolved_by = p.agent
+    left join resolve as r on f.partition = r.partition and f.conversation_id = r.conversation_id
+    left join person as p on r.actor = p.agent
     where f.is_counted and not f.is_empty and f.resolves > 0
 ),
 
@@ -48,7 +62,8 @@ counted as (
         s.agent,
         case when s.place = 1 then 1 else 0 end as conversations,
         1 as agent_messages,
-        0 as resolved
+        0 as resolved,
+        0 as resolution_events
     from spoken as s
     inner join facts.fct_conversation as f
         on s.partition = f.partition and s.conversation_id = f.conversation_id
@@ -61,7 +76,8 @@ counted as (
         agent,
         0 as conversations,
         0 as agent_messages,
-        1 as resolved
+        case when is_last then 1 else 0 end as resolved,
+        1 as resolution_events
     from credited
     where agent is not null
 )
@@ -74,6 +90,7 @@ select
     agent,
     cast(sum(conversations) as bigint) as agent_conversations,
     cast(sum(agent_messages) as bigint) as agent_messages,
-    cast(sum(resolved) as bigint) as resolved
+    cast(sum(resolved) as bigint) as resolved,
+    cast(sum(resolution_events) as bigint) as resolution_events
 from counted
 group by report_date, channel, language, category, agent

@@ -24,9 +24,22 @@ select
     conversation_id,
     first_message_date as report_date,
     'resolved' as what,
-    coalesce(last_resolved_by, '') as detail
+    coalesce(last_resolved_by, case when agent_messages > 0 then coalesce(last_agent_id, 'unknown') end, '')
+        as detail
 from facts.fct_conversation
 where is_counted and not is_empty and resolves > 0
+union all
+select distinct
+    c.partition,
+    c.conversation_id,
+    c.first_message_date as report_date,
+    'resolves' as what,
+    coalesce(e.actor, case when c.agent_messages > 0 then coalesce(c.last_agent_id, 'unknown') end, '')
+        as detail
+from facts.fct_conversation as c
+left join facts.fct_status_event as e
+    on c.partition = e.partition and c.conversation_id = e.conversation_id and e.to_status = 'resolved'
+where c.is_counted and not c.is_empty and c.resolves > 0
 union all
 select
     partition,

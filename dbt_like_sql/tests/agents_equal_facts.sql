@@ -1,11 +1,12 @@
--- A local day and kind of staff whose marts of agents do not add up to the messages, answered waits, resolved
--- and rated conversations of the facts, or whose parts are larger than the whole.
+-- A local day and kind of staff whose marts of agents do not add up to the messages, answered waits,
+-- resolves, resolved and rated conversations of the facts, or whose parts are larger than the whole.
 with part as (
     select
         local_date as report_date,
         sender_type as agent_type,
         count(*) as messages,
         0 as waits,
+        0 as resolves,
         0 as resolutions,
         0 as rated
     from facts.stg_messages
@@ -17,6 +18,7 @@ with part as (
         replier_type as agent_type,
         0 as messages,
         count(*) as waits,
+        0 as resolves,
         0 as resolutions,
         0 as rated
     from facts.fct_wait
@@ -29,6 +31,7 @@ with part as (
         'all' as agent_type,
         0 as messages,
         0 as waits,
+        sum(resolves) as resolves,
         sum(case when resolves > 0 then 1 else 0 end) as resolutions,
         count(csat_score) as rated
     from facts.fct_conversation
@@ -40,6 +43,7 @@ with part as (
         agent_type,
         -messages as messages,
         -waits_answered as waits,
+        0 as resolves,
         0 as resolutions,
         0 as rated
     from marts.agent
@@ -49,6 +53,7 @@ with part as (
         'all' as agent_type,
         0 as messages,
         0 as waits,
+        -resolution_events as resolves,
         -resolutions as resolutions,
         -csat_answered as rated
     from marts.agent
@@ -61,7 +66,12 @@ broken_sum as (
         'the sum differs from the facts' as problem
     from part
     group by report_date, agent_type
-    having sum(messages) <> 0 or sum(waits) <> 0 or sum(resolutions) <> 0 or sum(rated) <> 0
+    having
+        sum(messages) <> 0
+        or sum(waits) <> 0
+        or sum(resolves) <> 0
+        or sum(resolutions) <> 0
+        or sum(rated) <> 0
 ),
 
 broken_transfer as (
@@ -119,6 +129,9 @@ broken_row as (
     from marts.agent
     where
         undone > resolutions
+        or resolutions > resolution_events
+        or resolution_users > resolutions
+        or (resolutions > 0 and resolution_users < 1)
         or csat_positive > csat_answered
         or concurrent_max > conversations_active
         or conversations_active > messages
