@@ -14,8 +14,8 @@ from cai_assets.engines.duckdb_text import older_source, quoted, source
 from cai_assets.engines.models import TablePath
 from cai_assets.schemas.base import Table
 
-# A kept database remembers the footers of the files it has read, some 20 kB each.
-_MOST_FILES = 5_000
+# A kept database remembers the footers of the files it has read, some 130 kB each: these are 65 MB.
+_MOST_FILES = 500
 
 
 class Database:
