@@ -127,7 +127,7 @@ def test_columns_are_followed_to_the_fields_of_the_source_and_the_code_is_named(
     no_pop_up(watched)
     origins = shown_markdown(watched, "columns_come_from")
     row = origins.get_by_role("row").filter(has_text="user_messages").last
-    playwright_api.expect(row).to_contain_text("facts.fct_traffic.user_messages")
+    playwright_api.expect(row).to_contain_text("facts.fct_traffic.user_messages", timeout=WAIT_MS)
     playwright_api.expect(row).to_contain_text("messages.sender_type")
     watched.shoot("column_lineage")
     watched.page.goto(

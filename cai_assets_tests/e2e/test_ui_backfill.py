@@ -26,17 +26,10 @@ A_HANDFUL = 8
 
 # A quiet machine of two cores takes about a minute; one on which all else runs as well, several times that.
 ARRIVAL_SECONDS = 420
-UNDER_WAY = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
 LATE_DAY = "2025-05-01"
 LATE_TEXT = "I forgot to say thank you."
 FOLLOWING = "__ASSET_JOB"
 SENSORS = "locations/__repository__@cai_assets.definitions/sensors"
-SENSOR = {
-    "repositoryName": "__repository__",
-    "repositoryLocationName": "cai_assets.definitions",
-    "sensorName": "nocodb_changes",
-}
-
 ASSETS = """query Assets($days: [String!]) { assetNodes {
     assetKey { path } isMaterializable isPartitioned
     assetMaterializations(limit: 1) { runId }
@@ -45,12 +38,6 @@ ASSETS = """query Assets($days: [String!]) { assetNodes {
       name executionForLatestMaterialization { status }
     } } }
 } }"""
-RUNS = """query Runs($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 100) {
-    ... on Runs { results { runId status tags { key value } } } } }"""
-
-
-TICKS = """query Ticks($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sensor) {
-    ... on Sensor { sensorState { status ticks(limit: 50) { status timestamp error { message } } } } } }"""
 
 
 def assets(ui: UserInterface, days: list[str]) -> dict[str, dict[str, Any]]:
@@ -72,26 +59,8 @@ def checks(node: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def at_rest(ui: UserInterface) -> None:
-    """Wait until no run is under way and `tables_follow`, looking after that, asked for none."""
-    until, since = time.monotonic() + ARRIVAL_SECONDS, 0.0
-    while True:
-        under_way = ui.graphql(RUNS, filter={"statuses": UNDER_WAY})["runsOrError"]["results"]
-        if under_way:
-            since = 0.0
-        elif not since:
-            since = time.time()
-        elif any(
-            tick["timestamp"] > since and tick["status"] == "SKIPPED"
-            for tick in sensor_state(ui, "tables_follow")["ticks"]
-        ):
-            return
-        assert time.monotonic() < until, (under_way, sensor_state(ui, "tables_follow"))
-        time.sleep(1)
-
-
 def all_is_there(ui: UserInterface, days: list[str]) -> None:
-    at_rest(ui)  # tables that follow are made once more by themselves, and their checks with them
+    ui.at_rest()  # tables that follow are made once more by themselves, and their checks with them
     found = assets(ui, days)
     assert {name.partition("/")[0] for name in found} == {
         *("raw", "documents", "enrichment", "lake", "facts", "marts", "reports")
@@ -131,9 +100,9 @@ def test_a_backfill_from_the_command_line_is_one_run_beside_the_ui(
     done = command_backfill
     assert done.returncode == 0, done.stdout + done.stderr
     print(readable(done.stdout).strip().splitlines()[-1])
-    runs = ui.graphql(RUNS, filter={"tags": [{"key": "cai/command", "value": "backfill"}]})["runsOrError"]
-    record_property("runs", len(runs["results"]))
-    assert [run["status"] for run in runs["results"]] == ["SUCCESS"]
+    runs = ui.runs(tags=[{"key": "cai/command", "value": "backfill"}])
+    record_property("runs", len(runs))
+    assert [run["status"] for run in runs] == ["SUCCESS"]
     all_is_there(ui, COMMAND_DAYS)
     # The tables over all days now tell of both ranges.
     lake = ParquetIOManager.from_settings(ui.settings())
@@ -177,8 +146,8 @@ def test_a_late_message_reaches_the_dashboard_without_a_hand(
     record_property: Any,
 ) -> None:
     assert command_backfill.returncode == 0, command_backfill.stdout + command_backfill.stderr
-    assert "running" in sensor_state(ui, "tables_follow")["status"].lower(), "on by default"
-    at_rest(ui)
+    assert "running" in ui.sensor("tables_follow")["status"].lower(), "on by default"
+    ui.at_rest()
     before = runs_of(ui, FOLLOWING)
     page = open_page(dashboard_file(ui).as_uri())
     messages = messages_shown(page)
@@ -193,7 +162,7 @@ def test_a_late_message_reaches_the_dashboard_without_a_hand(
             while not arrived():
                 assert time.monotonic() < begun + ARRIVAL_SECONDS, (
                     what,
-                    sensor_state(ui),
+                    ui.sensor("nocodb_changes"),
                     all_runs(ui),
                 )
                 time.sleep(0.5)
@@ -210,12 +179,19 @@ def test_a_late_message_reaches_the_dashboard_without_a_hand(
     page.shoot("dashboard_late_message")
     report = open_page((dashboard_file(ui).parent / "daily_report" / f"{day}.html").as_uri())
     assert LATE_TEXT in report.page.content()
-    assert {tick["status"] for tick in sensor_state(ui)["ticks"]} <= {"SUCCESS", "SKIPPED", "STARTED"}
+    looks = {tick["status"] for tick in ui.sensor("nocodb_changes")["ticks"]}
+    assert looks <= {"SUCCESS", "SKIPPED", "STARTED"}
     assert [one for one in runs_of(ui, "refresh_days") if one[1] == day] == [("SUCCESS", day)]
     waited(
         "a run that followed has not ended", lambda: all(s == "SUCCESS" for s, _ in runs_of(ui, FOLLOWING))
     )
-    assert len(runs_of(ui, FOLLOWING)) == len(before) + 1, "tables are made once for a change"
+    ui.at_rest()
+    after = runs_of(ui, FOLLOWING)
+    made = [
+        sorted("/".join(key["path"]) for key in run["assetSelection"])
+        for run in ui.runs(pipelineName=FOLLOWING)[: len(after) - len(before)]
+    ]
+    assert len(made) == 1, f"tables are made once for a change, not as {made}"
 
 
 def dashboard_file(ui: UserInterface) -> Path:
@@ -255,17 +231,12 @@ def switch(open_page: OpenPage, ui: UserInterface, *, on: bool) -> None:
     watched.shoot(f"sensor_{'on' if on else 'off'}")
 
 
-def sensor_state(ui: UserInterface, sensor: str = "nocodb_changes") -> dict[str, Any]:
-    answer = ui.graphql(TICKS, sensor={**SENSOR, "sensorName": sensor})["sensorOrError"]
-    return dict(answer["sensorState"])
-
-
 def runs_of(ui: UserInterface, job: str) -> list[tuple[str, str]]:
     """Status and first day of every run of a job; of the implicit job those that `tables_follow` started."""
     wanted: dict[str, Any] = {"pipelineName": job}
     if job == FOLLOWING:
         wanted["tags"] = [{"key": key, "value": value} for key, value in ALL_DAYS.items()]
-    found = ui.graphql(RUNS, filter=wanted)["runsOrError"]["results"]
+    found = ui.runs(**wanted)
     tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in found]
     return [(run["status"], tag.get(RANGE_START, "")) for run, tag in zip(found, tags, strict=True)]
 
