@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from cai_assets.commands.common import check_days, console, data_option, day_option, working_stack
+from cai_assets.commands.common import (
+    check_days,
+    check_order,
+    console,
+    data_option,
+    day_option,
+    working_stack,
+)
+from cai_assets.commands.completing import completer, selections
 from cai_assets.domain.days import DAYS_PER_RUN
 
 
@@ -13,11 +21,12 @@ from cai_assets.domain.days import DAYS_PER_RUN
     epilog="""\b
 Examples:
   cai backfill --from 2024-05-01 --to 2024-05-31
-  cai backfill --from 2024-05-01 --to 2024-05-31 --select facts --select marts
+  cai backfill --from 2024-05-01 --to 2024-05-31 --select facts,marts
   cai backfill --from 2024-05-01 --to 2024-05-01 --select facts/fct_wait
   cai backfill --from 2024-05-01 --to 2024-05-31 --retranslate
 
-Exit code 1 when a step or a check fails; what failed is listed.
+Exit code 1 when a step or a check fails; what failed is listed. 2 for days or
+assets that there are not.
 """,
 )
 @day_option("from", "First local day.", required=True)
@@ -27,7 +36,9 @@ Exit code 1 when a step or a check fails; what failed is listed.
     "selection",
     multiple=True,
     metavar="LAYER[/NAME]",
-    help="A layer or an asset; repeat it, or separate with commas. Without it: everything.",
+    shell_complete=completer(selections),
+    help="A layer (raw, documents, enrichment, lake, facts, marts, reports) or a table of one; "
+    "repeat it, or separate with commas.  [default: everything]",
 )
 @click.option(
     "--days-per-run",
@@ -54,11 +65,12 @@ def backfill(
     data: Path | None,
     verbose: bool,
 ) -> None:
-    """Materialise a range of days through the graph, or through a part of it.
+    """Materialise (make and store) a range of days, through all tables or a part of them.
 
     Materialising a day replaces it, whole, at every layer: doing it twice changes nothing. Tables that are
     not kept by day (marts, most reports) are made once, at the end.
     """
+    check_order(from_day, to_day)  # before a server is started
     out = console()
     with working_stack("backfill", data, out) as (_, _settings):
         days = check_days(from_day, to_day)

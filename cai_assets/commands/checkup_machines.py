@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from functools import partial
-from urllib.parse import urlsplit
 
 from cai_assets.commands.findings import Finding, guarded
+from cai_assets.domain.reaching import reach
 from cai_assets.failures import PermanentError, TransientError
 from cai_assets.settings import Settings
 
@@ -57,12 +57,10 @@ def _device(settings: Settings) -> Iterator[Finding]:
 
 
 def _spark(settings: Settings, *, used: bool) -> Iterator[Finding]:
-    from cai_assets.engines.spark import reach
-
     if settings.spark_remote is None:
         yield Finding("  Spark", "ok", "inside the process that runs the step")
         return
-    reach(settings.spark_remote)
+    reach(settings.spark_remote, "SPARK_REMOTE", _CONNECT_TIMEOUT_S)
     yield Finding(
         "  Spark",
         "ok" if used else "warn",
@@ -105,33 +103,13 @@ def alerts(settings: Settings) -> Iterator[Finding]:
             "Alerts", "ok", "nobody is told of failures", "Set ALERT_WEBHOOK_URL to have a chat told."
         )
     else:
-        host = _reach(settings.alert_webhook_url.get_secret_value(), "ALERT_WEBHOOK_URL")
+        webhook = settings.alert_webhook_url.get_secret_value()
+        host, _ = reach(webhook, "ALERT_WEBHOOK_URL", _CONNECT_TIMEOUT_S)
         yield Finding("Alerts", "ok", f"told to {host} (ALERT_WEBHOOK_URL), which takes connections")
     if settings.dagster_ui_url is not None:
         try:
-            host = _reach(settings.dagster_ui_url, "DAGSTER_UI_URL")
+            reach(settings.dagster_ui_url, "DAGSTER_UI_URL", _CONNECT_TIMEOUT_S)
         except (TransientError, PermanentError) as error:
             yield Finding("  links", "warn", str(error), "Start the UI there, or correct DAGSTER_UI_URL.")
         else:
             yield Finding("  links", "ok", f"to the UI at {settings.dagster_ui_url}")
-
-
-def _reach(url: str, variable: str) -> str:
-    """The host behind an address; the address itself may be secret, so it is not told."""
-    import socket
-
-    try:
-        server = urlsplit(url)
-        host, port = server.hostname, server.port or (443 if server.scheme == "https" else 80)
-    except ValueError:
-        raise PermanentError(f"{variable} is no address: its port is no number") from None
-    if not host:
-        raise PermanentError(f"{variable} names no host; write https://HOST/...")
-    try:
-        socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise TransientError(
-            f"nobody answers at {host}:{port} ({variable}): {error.strerror or error}; correct the address, "
-            "or let this machine reach it"
-        ) from None
-    return host

@@ -1,6 +1,7 @@
 """What commands share: output, options, days, and the stack they work on. No command and no query here."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from cai_assets.settings import Settings
     from cai_assets.stack import EmbeddedStack, Home
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 JSON_INDENT = 2
+
+# Where a cell may be folded: at spaces, but not inside numbers ("1 021") nor between a date and its time.
+_FOLDS = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 
 
 def console() -> "Console":
@@ -48,7 +53,8 @@ def data_option(function: F) -> F:
     return click.option(
         "--data",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Folder with conversations.parquet and messages.parquet; without it, the sample.",
+        help="Folder with conversations.parquet and messages.parquet.  "
+        "[default: the source of the settings, else sample conversations]",
     )(function)
 
 
@@ -80,6 +86,60 @@ class Day(click.ParamType):  # type: ignore[type-arg]  # not generic before clic
 DAY = Day()
 
 
+def show(grid: "Table", out: "Console") -> None:
+    """Print a table so that no value is cut, however narrow the terminal.
+
+    Where it does not fit, gaps become smaller, then cells are folded at spaces, the widest first; if even
+    that is too wide, lines run on and the terminal folds them.
+    """
+    from rich.text import Text
+
+    columns = [
+        [Text.from_markup(str(cell)).plain for cell in (column.header, *column.cells)]
+        for column in grid.columns
+    ]
+    widths = [max(map(_cells, texts)) for texts in columns]
+    least = [max(_cells(word) for text in texts for word in _FOLDS.split(text)) for texts in columns]
+    _, gap, _, indent = grid.padding
+    if grid.padding[1] == 2 and sum(widths) + len(widths) * (gap + indent) - gap > out.width:
+        gap = 1
+        grid.padding = (0, gap, 0, indent)
+    room = out.width - (len(widths) * (gap + indent) - gap)
+    while sum(widths) > room and widths != least:
+        widest = max((n for n in range(len(widths)) if widths[n] > least[n]), key=widths.__getitem__)
+        widths[widest] -= 1
+    for column, width in zip(grid.columns, widths, strict=True):
+        column.width, column.no_wrap, column.overflow = width, False, "fold"
+    before = out.width
+    out.width = max(before, before + sum(widths) - room)
+    out.print(grid, crop=False)
+    out.width = before
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def check_order(first: str | None, last: str | None) -> None:
+    """What can be said of a range of days without Dagster and without a server.
+
+    Raises:
+        click.UsageError: it is the wrong way round, or begins before PARTITION_START_DATE.
+    """
+    from cai_assets.settings import load_settings
+
+    if first and last and first > last:
+        raise click.UsageError(f"--from {first} lies after --to {last}")
+    earliest = load_settings().partition_start_date
+    for name, day in (("--from", first), ("--to", last)):
+        if day and day < earliest:
+            raise click.UsageError(
+                f"{name} {day} lies before the first day, {earliest} (PARTITION_START_DATE)"
+            )
+
+
 def check_days(first: str, last: str) -> list[str]:
     """All days of a range, once it is one that can be materialised.
 
@@ -89,12 +149,11 @@ def check_days(first: str, last: str) -> list[str]:
     from cai_assets.partitions import DAILY, days_between
     from cai_assets.settings import load_settings
 
-    if first > last:
-        raise click.UsageError(f"--from {first} lies after --to {last}")
+    check_order(first, last)
     earliest, latest = DAILY.get_first_partition_key(), DAILY.get_last_partition_key()
     if earliest is None or latest is None or first < earliest or last > latest:
         raise click.UsageError(
-            f"{first} to {last} leaves the days there are: "
+            f"--from {first} --to {last} leaves the days there are: "
             f"{earliest} (PARTITION_START_DATE) to {latest} "
             f"({'PARTITION_END_DATE' if load_settings().partition_end_date else 'today'})"
         )
@@ -193,6 +252,21 @@ def kept_things(data: Path | None) -> Iterator[tuple["Home", "Settings"]]:
         yield home, load_settings()
     finally:
         activate(before)
+
+
+def refuse_missing(missing: list[str], home: "Home") -> None:
+    """End a command that needs tables which are not there.
+
+    Raises:
+        StackError: some are missing.
+    """
+    from cai_assets.stack import StackError
+
+    if missing:
+        raise StackError(
+            f"not yet materialised in {shown_path(home.path)}: {', '.join(missing)}; run `cai demo` or "
+            "`cai backfill --from DAY --to DAY` first"
+        )
 
 
 def say_started(stack: "EmbeddedStack", out: "Console") -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, kept_things
+from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, kept_things, show
+from cai_assets.commands.completing import completer, table_path
+from cai_assets.commands.completing import tables as tables_there
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,10 +49,12 @@ Examples:
   cai compact lake/messages facts/fct_wait
   cai compact --json | jq 'map(.vacuumed) | add'
 
-Run it daily, from cron or as Dagster's job lake_upkeep. It may run beside everything else.
+Run it daily, from cron or as Dagster's job lake_upkeep. It may run beside
+everything else. Exit code 1 when the store refuses, 2 for a table that there is
+not.
 """,
 )
-@click.argument("tables", nargs=-1)
+@click.argument("tables", nargs=-1, shell_complete=completer(tables_there))
 @data_option
 @json_option
 def compact(tables: tuple[str, ...], data: Path | None, as_json: bool) -> None:
@@ -60,6 +64,8 @@ def compact(tables: tuple[str, ...], data: Path | None, as_json: bool) -> None:
     that were replaced, or never committed, more than LAKE_RETENTION_HOURS ago are removed. Days of raw rows
     older than RAW_RETENTION_DAYS are dropped. Needs no server.
     """
+    for name in tables:
+        table_path(name)  # a wrong one is told before any is touched
     with kept_things(data) as (_, settings):
         done = tidy(settings, tables)
         if as_json:
@@ -112,7 +118,7 @@ def _print(done: Iterator[Tidied], settings: "Settings", out: "Console") -> None
         merged = f"{one.merged_from:,} → {one.merged_to:,}" if one.merged_from else ""
         gone = f"{one.vacuumed:,}" if one.vacuumed else ""
         grid.add_row(one.table, merged, gone, f"{one.files:,}", f"{one.bytes / 2**20:,.1f}")
-    out.print(grid)
+    show(grid, out)
     out.print(
         f"{removed:,} files removed that had not counted for {settings.lake_retention_hours} hours "
         "(LAKE_RETENTION_HOURS)."

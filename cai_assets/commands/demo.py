@@ -8,6 +8,7 @@ import click
 
 from cai_assets.commands.common import (
     check_days,
+    check_order,
     console,
     data_option,
     day_option,
@@ -27,10 +28,12 @@ MONTH = 31  # days a demo makes unless asked for more: 182 days of 18,000 messag
     short_help="Sample conversations end to end, and their reports.",
     epilog="""\b
 Examples:
-  cai demo                                     sample conversations in five languages
-  cai demo --data exports/may                  the two Parquet files in that folder
-  cai demo --days 3                            the first three days only
-  cai demo --from 2024-05-01 --to 2024-05-07
+  cai demo                       sample conversations in several languages
+  cai demo --data exports/may    the two Parquet files in that folder
+  cai demo --days 3              the first three days only
+  cai demo --from 2025-03-24 --to 2025-03-30
+
+Exit code 1 when a step or a check fails; what failed is listed.
 """,
 )
 @data_option
@@ -56,6 +59,7 @@ def demo(
     Starts what it needs on this machine, and stops it at the end; what was made stays. `cai up` then shows
     it in the Dagster UI.
     """
+    check_order(from_day, to_day)  # before a server is started
     started = time.monotonic()
     out = console()
     with working_stack("demo", data, out) as (home, settings):

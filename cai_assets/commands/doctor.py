@@ -26,14 +26,18 @@ Examples:
   cai doctor                 what works, what does not, what to do
   cai doctor --json | jq '.[] | select(.status == "fail")'
 
-Exit code 1 when anything fails.
+Exit code 1 when anything fails; warnings alone end with 0.
 """,
 )
 @data_option
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, data: Path | None, as_json: bool) -> None:
-    """Check every setting and connection, and say what to do."""
+    """Check every setting and connection, and say what to do.
+
+    Servers that the settings do not name are started for it, and stopped again. Nothing is changed but for a
+    probe that is written to the lake's place, read, and deleted.
+    """
     from dataclasses import asdict
 
     from cai_assets.domain.hiding import Secrets

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, working_stack
+from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, show, working_stack
 from cai_assets.domain.days import DAYS_PER_RUN
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ SHOWN = 20
     short_help="Erase a person, everywhere, with a receipt.",
     epilog="""\b
 Examples:
-  cai erase user-0042 --dry-run       what there is of the person; changes nothing
+  cai erase user-0042 --dry-run       what there is of the person; only counts
   cai erase user-0042                 asks, then erases
   cai erase u_3f… --pseudonym --yes   by the keyed hash, as pages show it
-  echo user-0042 | cai erase - --yes  the id does not get into the shell's history
+  cai erase - --yes < id.txt          keeps the id out of the shell's history
   cai erase --receipts --json         what was erased, when; names nobody
 
-Killed at any moment, the same command goes on. The source itself has to be cleaned by hand: what it still
-holds is listed, and does not come in again. Exit code 1 where something of the person is left.
+Killed at any moment, the same command goes on. The source itself has to be
+cleaned by hand: what it still holds is listed, and does not come in again. Exit
+code 1 where something of the person is left, runs are under way, or no was said.
 """,
 )
 @click.argument("user", required=False)
@@ -50,7 +51,8 @@ holds is listed, and does not come in again. Exit code 1 where something of the 
 @click.option(
     "--forget-marks",
     is_flag=True,
-    help="Remove all tombstones: what the source still holds of the persons is imported again.",
+    help="Remove all tombstones, the marks that keep the erased out: what the source still holds of them is "
+    "imported again.",
 )
 @data_option
 @json_option
@@ -78,6 +80,8 @@ def erase(
         yes = True  # there is nobody left to ask
     if user is not None and not user.strip():
         raise click.UsageError("USER is empty")
+    if as_json and not (yes or dry_run or receipts):
+        raise click.UsageError("--json does not ask: add --yes" + (", or --dry-run" if user else ""))
     out = console()
     with working_stack("erase", data, out, quiet=as_json) as (home, settings):
         if user is None:
@@ -87,11 +91,9 @@ def erase(
             who = eraser.who(user, is_pseudonym=is_pseudonym)
             if dry_run or not yes:
                 scope = eraser.look(who)
-                _print_scope(scope, who, out, as_json=as_json and dry_run)
+                _print_scope(scope, who, out, as_json=as_json)
                 if dry_run:
                     return
-                if as_json:
-                    raise click.UsageError("--json does not ask: add --yes, or --dry-run")
                 click.confirm("Erase this person? It cannot be undone.", abort=True)
             idle()
             receipt = eraser.erase(who)
@@ -268,6 +270,7 @@ class _Status:
             self._bar.start()
         self._bar.update(
             self._task,
+            total=total,
             completed=min(total, proof.documents + proof.files),
             found=f"{proof.documents:,} documents, {proof.files:,} files, {proof.bytes / 2**20:,.0f} MiB",
         )
@@ -328,7 +331,7 @@ def _print_counts(counts: dict[str, int], out: "Console") -> None:
     for where, count in counts.items():
         if count:
             grid.add_row(f"{count:,}", where)
-    out.print(grid)
+    show(grid, out)
 
 
 def _plain(receipt: "Receipt") -> dict[str, Any]:

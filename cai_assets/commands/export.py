@@ -9,29 +9,47 @@ import click
 
 from cai_assets.commands.common import (
     JSON_INDENT,
+    check_order,
     console,
     data_option,
     day_option,
     json_option,
     kept_things,
+    refuse_missing,
     shown_path,
 )
+from cai_assets.commands.completing import completer, exports, meant
 
 
 @click.command(
     short_help="The tables and conversations as CSV, XLSX or Parquet.",
     epilog="""\b
 Examples:
-  cai export                                     every table as a sheet of cai-export.xlsx
-  cai export --what conversations --format parquet -o may.parquet --from 2024-05-01 --to 2024-05-31
+  cai export                         every table, into cai-export.xlsx
+  cai export --from 2024-05-01 --to 2024-05-31 -o may.xlsx
+  cai export --what conversations --format csv -o talks.csv
   cai export --what volume --what clocks --format csv -o tables
+
+Exit code 1 when nothing was materialised yet or the file cannot be written, 2
+for a table or a day that there is not.
 """,
 )
-@click.option("--what", multiple=True, metavar="NAME", help="A table; repeat for several.  [default: all]")
-@day_option("from", "First local day.")
-@day_option("to", "Last local day, included.")
 @click.option(
-    "--format", "kind", type=click.Choice(["csv", "xlsx", "parquet"]), default="xlsx", show_default=True
+    "--what",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completer(exports),
+    help="A table, as volume or conversations; repeat for several.  [default: all]",
+)
+@day_option("from", "First local day.  [default: of all]")
+@day_option("to", "Last local day, included.  [default: of all]")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "xlsx", "parquet"]),
+    default="xlsx",
+    show_default=True,
+    help="Of the files.",
 )
 @click.option(
     "-o",
@@ -57,9 +75,8 @@ def export(
     from cai_assets.engines.exports import NAMES
 
     if unknown := [name for name in what if name not in NAMES]:
-        raise click.UsageError(f"--what {unknown[0]}: there is no such table; there are {', '.join(NAMES)}")
-    if from_day and to_day and from_day > to_day:
-        raise click.UsageError(f"--from {from_day} lies after --to {to_day}")
+        raise click.UsageError(f"--what {unknown[0]}: there is no such table; {meant(unknown[0], NAMES)}")
+    check_order(from_day, to_day)
     names = [name for name in NAMES if not what or name in what]
     target = output or Path("cai-export.xlsx" if kind == "xlsx" else "cai-export")
     with kept_things(data) as (home, settings):
@@ -67,13 +84,8 @@ def export(
 
         from cai_assets.commands.exporting import export_files
         from cai_assets.commands.reporting import missing_tables
-        from cai_assets.stack import StackError
 
-        if missing := missing_tables(settings):
-            raise StackError(
-                f"{', '.join(missing)} was never materialised in {shown_path(home.path)}; run `cai demo` or "
-                "`cai backfill --from DAY --to DAY` first"
-            )
+        refuse_missing(missing_tables(settings), home)
         out = console()
         columns = (
             TextColumn("{task.description}"),
@@ -81,7 +93,9 @@ def export(
             MofNCompleteColumn(),
             TextColumn("tables, {task.fields[rows]:,} rows"),
         )
-        with Progress(*columns, console=out, transient=True, disable=as_json) as progress:
+        with Progress(
+            *columns, console=out, transient=True, disable=as_json or not out.is_terminal
+        ) as progress:
             task = progress.add_task("Exporting", total=len(names), rows=0)
             rows = 0
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, kept_things
+from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, kept_things, show
+from cai_assets.commands.completing import completer, table_path, tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,13 +57,20 @@ class Entry:
 Examples:
   cai history facts/fct_wait
   cai history lake/messages --partition 2024-05-03
-  cai history marts/volume --partition 2024-05 --json | jq '.[] | .difference.changed'
+  cai history marts/volume --partition 2024-05 --json |
+    jq '.[].difference.changed'
 
-Replaced files stay for LAKE_RETENTION_HOURS; of older versions only the partitions are known.
+Replaced files stay for LAKE_RETENTION_HOURS; of older versions only the
+partitions are known. Exit code 1 when nothing was materialised yet, 2 for a
+table that there is not.
 """,
 )
-@click.argument("table")
-@click.option("--partition", metavar="DAY", help="Only versions that touched it, and only its rows.")
+@click.argument("table", shell_complete=completer(tables))
+@click.option(
+    "--partition",
+    metavar="DAY",
+    help="Only versions that touched this day (a month as 2024-05 for marts), and only its rows.",
+)
 @click.option(
     "--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="Versions to look at."
 )
@@ -74,6 +82,7 @@ def history(table: str, partition: str | None, limit: int, data: Path | None, as
     TABLE is as facts/fct_wait. A measure is shown with the number of rows whose value changed and, where
     it is a number, its sum before and after. Needs no server.
     """
+    table_path(table)  # a wrong name is told before there is anything to look at
     with kept_things(data) as (_, settings):
         entries = islice(look_back(settings, table, partition), limit)
         if as_json:
@@ -159,12 +168,12 @@ def _print(entries: Iterator[Entry], table: str, partition: str | None, out: "Co
         where = f" touched {partition}" if partition else " is there"
         out.print(f"No version of {escape(table)}{escape(where)}.")
         return
-    out.print(grid)
+    show(grid, out)
     if gone:
         out.print("? The replaced files were vacuumed (LAKE_RETENTION_HOURS).", style="dim")
     for entry, difference in told:
         out.print(f"\nVersion {entry.version}, by measure:")
-        out.print(_measures(difference))
+        show(_measures(difference), out)
 
 
 def _span(partitions: tuple[str, ...]) -> str:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
+from cai_assets.commands.completing import table_path
 from cai_assets.resources.object_store import ObjectStore
 from cai_assets.resources.parquet_writer import ParquetSpec
 from cai_assets.resources.storage import LakeTable
@@ -18,13 +17,9 @@ def lake_table(settings: Settings, name: str) -> LakeTable:
     Raises:
         click.UsageError: no table is declared under it; the message names those that are alike.
     """
-    path = tuple(name.replace(".", "/").split("/"))
-    declared = next((table for key, table in TABLES.items() if key == path), None)
-    if declared is None:
-        known = ["/".join(key) for key in TABLES]
-        alike = [one for one in known if path[-1] and path[-1] in one] or known
-        raise click.UsageError(f"there is no table {name!r}; there are {', '.join(alike)}")
-    return LakeTable(ObjectStore.from_settings(settings), declared, ParquetSpec.from_settings(settings))
+    return LakeTable(
+        ObjectStore.from_settings(settings), TABLES[table_path(name)], ParquetSpec.from_settings(settings)
+    )
 
 
 def lake_tables(settings: Settings, names: Sequence[str]) -> list[LakeTable]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cai_assets.commands.common import JSON_INDENT, console, json_option
+from cai_assets.commands.common import JSON_INDENT, console, json_option, show
+from cai_assets.commands.completing import completer, metric_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,10 +24,11 @@ Examples:
   cai metrics --search "percentile reply"
   cai metrics --json | jq -r '.[] | select(.additive) | .name'
 
-docs/metrics.md has all of them on one page.
+docs/metrics.md has all of them on one page. Exit code 1 when no metric has the
+words, 2 for a metric that there is not.
 """,
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completer(metric_names))
 @click.option("--search", metavar="WORDS", help="Only those in which all of the words occur.")
 @json_option
 def metrics(name: str | None, search: str | None, as_json: bool) -> None:
@@ -47,12 +49,12 @@ def metrics(name: str | None, search: str | None, as_json: bool) -> None:
             _explain(one, console())
         return
     listed = list(METRICS.values()) if search is None else found(search)
+    if not listed:
+        raise click.ClickException(f"no metric speaks of {search!r}; `cai metrics` lists them all")
     if as_json:
         click.echo(json.dumps([explained(one) for one in listed], indent=JSON_INDENT, ensure_ascii=False))
-    elif listed:
-        _list(listed, console())
     else:
-        raise click.ClickException(f"no metric speaks of {search!r}; `cai metrics` lists them all")
+        _list(listed, console())
 
 
 def named(name: str) -> "Metric":
@@ -88,7 +90,7 @@ def _list(listed: "Sequence[Metric]", out: "Console") -> None:
     for one in listed:
         tables = dict.fromkeys(f"{place.table.layer}.{place.table.name}" for place in places(one))
         grid.add_row(one.name, one.title, one.unit, ", ".join(tables))
-    out.print(grid)
+    show(grid, out)
     out.print(f"{len(listed)} metrics; `cai metrics NAME` explains one.", style="dim")
 
 
@@ -111,7 +113,7 @@ def _explain(one: "Metric", out: "Console") -> None:
         part = "" if place.part == one.name else f" ({place.part})"
         grid.add_row("" if n else "stands in", f"{place.name}{part}, per {', '.join(place.grain)}")
     grid.add_row("version", str(one.version))
-    out.print(grid)
+    show(grid, out)
     # Text to copy: no markup, no folding.
     out.print("\nsql", style="dim")
     click.echo(one.sql, file=out.file)

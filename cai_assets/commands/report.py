@@ -7,12 +7,13 @@ import click
 
 from cai_assets.commands.common import (
     JSON_INDENT,
+    check_order,
     console,
     data_option,
     day_option,
     json_option,
     kept_things,
-    shown_path,
+    refuse_missing,
 )
 
 
@@ -23,9 +24,11 @@ Examples:
   cai report                                   all days
   cai report --from 2024-05-01 --to 2024-05-07
   cai report --json | jq '.headline'
+
+Exit code 1 when nothing was materialised yet, 2 for days that cannot be.
 """,
 )
-@day_option("from", "First local day.")
+@day_option("from", "First local day; --to belongs to it.  [default: all days]")
 @day_option("to", "Last local day, included.")
 @data_option
 @json_option
@@ -34,23 +37,18 @@ def report(from_day: str | None, to_day: str | None, data: Path | None, as_json:
 
     With days: conversations that started on them, and what happened on them. Needs no server.
     """
-    from cai_assets.stack import StackError
-
     if (from_day is None) != (to_day is None):
         raise click.UsageError("give both --from and --to, or neither")
-    if from_day and to_day and from_day > to_day:
-        raise click.UsageError(f"--from {from_day} lies after --to {to_day}")
+    check_order(from_day, to_day)
     with kept_things(data) as (home, settings):
         from cai_assets.commands.reporting import missing_tables, print_reports, report_rows
 
-        missing = missing_tables(settings)
-        if missing:
-            raise StackError(
-                f"{', '.join(missing)} was never materialised in {shown_path(home.path)}; run `cai demo` or "
-                "`cai backfill --from DAY --to DAY` first"
-            )
+        refuse_missing(missing_tables(settings), home)
         rows = report_rows(settings, from_day, to_day)
         if as_json:
             click.echo(json.dumps(rows, indent=JSON_INDENT, ensure_ascii=False, default=str))
         else:
-            print_reports(rows, settings, console())
+            out = console()
+            print_reports(rows, settings, out)
+            if not rows["volume_by_day"]:
+                out.print("\nNothing happened on these days; `cai status` tells which days there are.")

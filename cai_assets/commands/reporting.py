@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from sqlglot import exp
 
+from cai_assets.commands.common import show
 from cai_assets.domain.groups import is_withheld, published
 from cai_assets.domain.pages import duration, number, share
 from cai_assets.engines.duckdb import DuckDBEngine
@@ -143,7 +144,7 @@ def _print(out: Console, title: str, columns: Sequence[_Shown], rows: Rows) -> N
     for row in rows:
         grid.add_row(*(column.value(row) for column in columns))
     out.print()
-    out.print(grid)
+    show(grid, out)
 
 
 def _by_month(rows: Rows) -> list[dict[str, Any]]:

@@ -21,14 +21,17 @@ ANSWER_SECONDS = 10  # what is under way when it is stopped may take so long
 Examples:
   cai serve                          http://127.0.0.1:8080
   cai serve --port 8090 --data exports/may
-  cai serve --host 0.0.0.0           for a network of people who may read everything
+  cai serve --host 0.0.0.0           for people who may all read everything
+
+Exit code 1 when the port is taken or nothing was materialised yet, 130 after
+Ctrl-C.
 """,
 )
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no login."
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 for any free one."
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 for any free one."
 )
 @data_option
 def serve(host: str, port: int, data: Path | None) -> None:

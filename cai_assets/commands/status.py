@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, kept_things, shown_path
+from cai_assets.commands.common import (
+    JSON_INDENT,
+    console,
+    data_option,
+    json_option,
+    kept_things,
+    show,
+    shown_path,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +35,7 @@ Examples:
   cai status --json | jq '.waiting.days[].day'
   cai status --json | jq '.coverage, .budget'
 
-Exit code 1 when a check fails.
+Exit code 1 when a check fails, or nothing was materialised yet.
 """,
 )
 @data_option
@@ -91,7 +99,7 @@ def _print(found: "Overview", out: "Console") -> None:
         ("days", "right"),
         ("missing", "right"),
         ("rows", "right"),
-        ("last run", "left"),
+        ("last run (UTC)", "left"),
         ("", "left"),
     ):
         grid.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -100,7 +108,7 @@ def _print(found: "Overview", out: "Console") -> None:
         days = "" if asset.days is None else f"{asset.days:,}"
         missing = f"[yellow]{len(asset.missing)}[/yellow]" if asset.missing else ""
         rows = "" if asset.rows is None else f"{asset.rows:,}"
-        last = f"{asset.last_run:%Y-%m-%d %H:%M:%S} UTC" if asset.last_run else "[yellow]never[/yellow]"
+        last = f"{asset.last_run:%Y-%m-%d %H:%M}" if asset.last_run else "[yellow]never[/yellow]"
         stands = {"late": "[yellow]late[/yellow]", "overdue": "[red]overdue[/red]"}.get(
             asset.freshness or "", asset.freshness or ""
         )
@@ -108,7 +116,7 @@ def _print(found: "Overview", out: "Console") -> None:
             *("" if asset.layer == layer else asset.layer, asset.name, days, missing, rows, last, stands)
         )
         layer = asset.layer
-    out.print(grid)
+    show(grid, out)
     out.print()
     for text in found.failing_checks:
         out.print(f"[red]✗[/red] check {escape(text)}")
@@ -129,7 +137,7 @@ def _print_waiting(dirty: "Waiting", out: "Console") -> None:
         return
     if dirty.days:
         out.print(f"[yellow]{waiting_words(len(dirty.days))}[/yellow]; {swept_words(dirty.last_sweep)}.")
-        out.print(days_table(dirty.days[:SHOWN_DAYS]))
+        show(days_table(dirty.days[:SHOWN_DAYS]), out)
     else:
         out.print(f"No day is known to wait to be refreshed; {swept_words(dirty.last_sweep)}.")
     for name, count in dirty.without_day.items():

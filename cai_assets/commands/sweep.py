@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, working_stack
+from cai_assets.commands.common import JSON_INDENT, console, data_option, json_option, show, working_stack
 from cai_assets.domain.days import DAYS_PER_RUN
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Examples:
   cai sweep --contents       compare whole rows, not only numbers and times
   cai sweep --json | jq '.days[].day'
 
-Exit code 1 when a refresh fails.
+Exit code 1 when a refresh fails, or a server does not answer.
 """,
 )
 @data_option
@@ -36,14 +36,19 @@ Exit code 1 when a refresh fails.
 def sweep(ctx: click.Context, data: Path | None, contents: bool, refresh: bool, as_json: bool) -> None:
     """Find deletions and whatever else following the source cannot see, and mark the days concerned.
 
-    The sensor nocodb_changes, where it is on, has marked days refreshed by itself.
+    A marked day waits to be materialised again. Dagster's sensor nocodb_changes, where it is on (`cai up`),
+    has it done by itself; --refresh does it now.
     """
+    from rich.console import Console
+
     out = console()
     with working_stack("sweep", data, out, quiet=as_json) as (_, settings):
         found = _sweep(settings, contents, out, quiet=as_json)
         if not as_json:
             _print(found, out)
-        good = _refresh(found, settings, out) if refresh and found.days else True
+        # A program reads the JSON alone.
+        shown = Console(quiet=True) if as_json else out
+        good = _refresh(found, settings, shown) if refresh and found.days else True
         if as_json:
             from dataclasses import asdict
 
@@ -82,7 +87,7 @@ def _print(found: "Waiting", out: "Console") -> None:
         out.print("Every day is up to date.")
         return
     out.print(f"\n{waiting_words(len(found.days))}:")
-    out.print(days_table(found.days[:SHOWN_DAYS]))
+    show(days_table(found.days[:SHOWN_DAYS]), out)
     if len(found.days) > SHOWN_DAYS:
         out.print(f"… and {len(found.days) - SHOWN_DAYS:,} more")
 
@@ -93,4 +98,4 @@ def _refresh(found: "Waiting", settings: "Settings", out: "Console") -> bool:
 
     last = DAILY.get_last_partition_key() or ""
     days = [one.day for one in found.days if one.day <= last]
-    return summary(materialize_days(days, (), out, days_per_run=DAYS_PER_RUN, command="cai sweep"), out)
+    return summary(materialize_days(days, (), out, days_per_run=DAYS_PER_RUN, command="sweep"), out)

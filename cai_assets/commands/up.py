@@ -34,12 +34,14 @@ LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name lo
 
 
 @click.command(
-    short_help="The Dagster UI over the same stack, until Ctrl-C.",
+    short_help="The Dagster UI: tables, runs, checks; until Ctrl-C.",
     epilog="""\b
 Examples:
-  cai up                      the UI on http://127.0.0.1:3000, over sample conversations
+  cai up                      the UI on http://127.0.0.1:3000
   cai up --port 3100
   cai up --data exports/may   over the conversations in that folder
+
+Exit code 1 when the port is taken or Dagster ends by itself, 130 after Ctrl-C.
 """,
 )
 @click.option(
@@ -47,7 +49,12 @@ Examples:
 )
 @data_option
 def up(port: int, data: Path | None) -> None:
-    """Run the Dagster UI and its daemon over the stack until Ctrl-C."""
+    """Run the Dagster UI and its daemon until Ctrl-C.
+
+    The UI shows every table, run and check, and the daemon makes what is due. Servers that the settings do
+    not name are started on this machine, and end with it; what was made stays. There is no login, so the UI
+    listens on this machine only.
+    """
     from cai_assets.settings import load_settings
     from cai_assets.stack import EmbeddedStack, choose_home
 

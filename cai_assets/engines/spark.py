@@ -8,19 +8,18 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from cai_assets.domain.reaching import reach
 from cai_assets.engines.base import (
     EngineError,
     EngineName,
@@ -53,30 +52,8 @@ _LOCAL: Final = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
 }
-_PORT: Final = 15002
 _CONNECT_TIMEOUT_S: Final = 10
 _GLOB: Final = re.compile(r"([\\{}\[\]*?])")
-
-
-def reach(remote: str) -> None:
-    """Make sure that somebody listens at an address of Spark Connect.
-
-    Connect's own client would go on trying for minutes, without a word.
-
-    Args:
-        remote: as sc://host:15002.
-
-    Raises:
-        TransientError: nobody does within 10 s.
-    """
-    server = urlsplit(remote)
-    host, port = server.hostname or "", server.port or _PORT
-    try:
-        socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise TransientError(
-            f"no Spark Connect answers at {host}:{port} (SPARK_REMOTE): {error}; start it, or correct it"
-        ) from error
 
 
 class SparkEngine:
@@ -217,7 +194,7 @@ class SparkEngine:
 
     def _connect(self) -> Any:
         builder = _builder()
-        reach(self.remote or "")
+        reach(self.remote or "", "SPARK_REMOTE", _CONNECT_TIMEOUT_S)
         self._is_ours = True
         session = builder.remote(self.remote).getOrCreate()
         for name, value in _SESSION.items():

@@ -347,7 +347,10 @@ def decide_by_person(
         raise PermanentError(f"{category!r} is no category; there are {', '.join(taxonomy.names)}")
     conversation = next(find(mongo, "conversations", {"_id": conversation_id, "deleted_at": None}), None)
     if conversation is None:
-        raise PermanentError(f"there is no live conversation {conversation_id!r}")
+        raise PermanentError(
+            f"there is no conversation {conversation_id!r}, or the source has deleted it; `cai serve` and "
+            "`cai export --what conversations` show the ids there are"
+        )
     document = {
         "_id": category_id(conversation_id, taxonomy.version),
         "partition": conversation["partition"],

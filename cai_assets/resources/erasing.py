@@ -127,7 +127,8 @@ class Eraser:
         settings: key of pseudonyms, masking.
         log: told about steps; never an id.
         tell: called with a line for people at every step.
-        searched: called during the search, with what was done and how many documents and files there are.
+        searched: called during the search, with what was done and how many documents and files there are, as
+            far as they were counted.
     """
 
     def __init__(
@@ -288,7 +289,10 @@ class Eraser:
         search = Search(person, needles, lambda proof: self._searched(proof, total))
         search.mongo(self._places.mongo)
         if self._places.tables:
-            search.store(self._places.tables[0].store)
+            store = self._places.tables[0].store
+            files = store.list_files("", "")
+            total += len(files)
+            search.store(store, files)
         for name, folder in self._places.folders:
             if folder.is_dir():
                 search.folder(folder, name)
@@ -307,14 +311,12 @@ class Eraser:
             )
 
     def _to_search(self) -> int:
-        """About how many documents and files the search goes through, for the progress alone."""
+        """About how many documents and local files the search goes through, for the progress alone."""
         mongo = self._places.mongo
         try:
             count = sum(mongo.collection(name).estimated_document_count() for name in COLLECTIONS)
         except PyMongoError as error:
             raise mongo.explain(error) from error
-        if self._places.tables:
-            count += len(self._places.tables[0].store.list_files("", ""))
         for _, folder in self._places.folders:
             count += sum(1 for path in folder.rglob("*") if path.is_file())
         return count

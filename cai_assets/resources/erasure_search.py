@@ -34,7 +34,7 @@ from cai_assets.domain.erasure import (
 from cai_assets.domain.needles import Needle, Needles
 from cai_assets.resources.erasures import COLLECTION
 from cai_assets.resources.mongo import MongoStore
-from cai_assets.resources.object_store import ObjectStore
+from cai_assets.resources.object_store import ObjectStore, StoredFile
 from cai_assets.schemas.documents import COLLECTIONS
 
 _BATCH_ROWS: Final = 10_000
@@ -152,14 +152,14 @@ class Search:
 
     # -- files
 
-    def store(self, store: ObjectStore) -> None:
-        """Every file of the lake's store.
+    def store(self, store: ObjectStore, files: Iterable[StoredFile]) -> None:
+        """Every file of the lake's store, as it was just listed.
 
         Raises:
             TransientError, PermanentError: the store does not answer, or refuses.
         """
         filesystem = store.filesystem()
-        for file in store.list_files("", ""):
+        for file in files:
             location = store.native_path(store.location("", "", file.path))
             with store.errors(f"searching {file.path}"):
                 self._file(filesystem, location, file.path)

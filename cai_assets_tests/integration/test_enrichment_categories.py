@@ -133,7 +133,7 @@ def test_persons_decision_stays(two: MongoStore) -> None:
     assert decided(two)["c1"] == ("refund", "human", None)
     with pytest.raises(PermanentError, match="is no category"):
         decide_by_person(two, Settings(), "c1", "nonsense", "anna")
-    with pytest.raises(PermanentError, match="no live conversation"):
+    with pytest.raises(PermanentError, match="no conversation"):
         decide_by_person(two, Settings(), "c9", "refund", "anna")
 
 

@@ -158,10 +158,10 @@ def test_cai_history_says_when_the_rows_cannot_be_told_any_more(mart: LakeTable)
     assert "The replaced files were vacuumed" in cai("history", "marts/volume")
 
 
-def test_a_table_that_is_not_there_is_named_with_those_that_are(mart: LakeTable) -> None:
+def test_a_table_that_is_not_there_is_named_with_one_that_is(mart: LakeTable) -> None:
     done = CliRunner().invoke(main, ["history", "marts/volumes"])
     assert done.exit_code == 2
-    assert "there is no table 'marts/volumes'; there are" in done.output
+    assert "there is no table 'marts/volumes'; did you mean marts/volume?" in done.output
 
 
 # -- merging

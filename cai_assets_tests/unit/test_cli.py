@@ -4,15 +4,18 @@ import json
 import socket
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
+from rich.table import Table
 
 from cai_assets.cli import COMMANDS, main
 from cai_assets.commands.checkup import settings_set
-from cai_assets.commands.common import check_days
+from cai_assets.commands.common import check_days, show
 from cai_assets.commands.demo import _range
 from cai_assets.commands.findings import Finding, cleaned
 from cai_assets.commands.reporting import QUERIES, within_days
@@ -42,6 +45,8 @@ def test_every_command_explains_itself_with_examples(command: str) -> None:
     assert result.exit_code == 0
     assert "Examples:" in result.output
     assert f"cai {command}" in result.output
+    assert "xit code" in result.output
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
@@ -62,7 +67,19 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "No such command 'nonsense'"),
+        (["nonsense"], "There is no command 'nonsense'; there are demo, up"),
+        (["statsu"], "did you mean status?"),
+        (["status", "--jsn"], "'--json'"),
+        (["history", "fact/fct_wiat"], "did you mean facts/fct_wait"),
+        (["compact", "volume"], "did you mean marts/volume?"),
+        (["metrics", "contaiment_rate"], "did you mean containment_rate"),
+        (["backfill", "--from", "2024-02-02", "--to", "2024-02-01"], "lies after --to"),
+        (["backfill", "--from", "2019-02-02", "--to", "2024-02-01"], "2020-01-01 (PARTITION_START_DATE)"),
+        (["demo", "--from", "2024-02-02", "--to", "2024-02-01"], "lies after --to"),
+        (["report", "--from", "1999-01-01", "--to", "1999-01-02"], "--from 1999-01-01 lies before"),
+        (["erase", "user-0042", "--json"], "--json does not ask: add --yes, or --dry-run"),
+        (["erase", "--forget-marks", "--json"], "--json does not ask: add --yes"),
+        (["completion", "tcsh"], "'bash', 'zsh', 'fish'"),
         (["backfill"], "Missing option '--from'"),
         (["backfill", "--from", "2024-13-01", "--to", "2024-12-31"], "'2024-13-01' is no day"),
         (["report", "--from", "2024-01-01"], "give both --from and --to"),
@@ -75,6 +92,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments: list[str], me
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert message in result.output
+    assert not Path(".cai").exists()  # told before anything is started
 
 
 @pytest.mark.parametrize("command", [["status"], ["report"]])
@@ -111,6 +129,77 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cai_assets.stack.choose_home", interrupted)
     result = CliRunner().invoke(main, ["status"])
     assert result.exit_code == 130
+
+
+# -- completion
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("cai sta", "plain,status"),
+        ("cai metrics containment_r", "plain,containment_rate"),
+        ("cai history facts/fct_wa", "plain,facts/fct_wait"),
+        ("cai compact raw/messages lake/messa", "plain,lake/messages"),
+        ("cai export --what vol", "plain,volume"),
+        ("cai export --format x", "plain,xlsx"),
+        ("cai backfill --select mar", "plain,marts"),
+        ("cai categorise some-id refu", "plain,refund"),
+    ],
+)
+def test_a_shell_completes_commands_and_the_names_they_take(words: str, expected: str) -> None:
+    environment = {
+        "_CAI_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    result = CliRunner().invoke(main, env=environment, prog_name="cai")
+    assert expected in result.output.splitlines()
+
+
+def test_layers_that_are_completed_are_those_of_the_assets() -> None:
+    from cai_assets.commands import completing, records
+    from cai_assets.commands.runs import select_assets
+    from cai_assets.definitions import defs
+
+    assert completing.LAYERS == records.LAYERS
+    assert select_assets(defs, completing.selections()) == select_assets(defs, ())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_lines_for_a_shell_are_printed(shell: str) -> None:
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert result.exit_code == 0
+    assert f"_CAI_COMPLETE={shell}_complete" in result.output
+
+
+# -- tables
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_value_is_cut_however_narrow_the_terminal(width: int) -> None:
+    out = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    cells = {
+        "conversations": "123,456,789",
+        "rows of today": "1\u202f021",
+        "committed at": "2026-11-26 16:34:25",
+        "how long it took": "11 min 02 s",
+        "what was done to it": "[yellow]files were merged[/yellow]",
+    }
+    for heading in cells:
+        grid.add_column(heading, no_wrap=True)
+    grid.add_row(*cells.values())
+    show(grid, out)
+    said = out.file.getvalue()
+    assert "…" not in said
+    for whole in ("123,456,789", "1\u202f021", "2026-11-26 16:34:25"):
+        assert whole in said
+    for word in ["conversations", "committed", "files", "were", "merged", "took"]:
+        assert word in said
+    assert out.width == width
+    if width >= 80:
+        assert max(map(len, said.splitlines())) <= width
 
 
 # -- ports
@@ -231,6 +320,7 @@ def test_findings_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None
     ("arguments", "said"),
     [
         (["--what", "nothing"], "there are volume, clocks"),
+        (["--what", "volum"], "did you mean volume?"),
         (["--from", "2024-02-01", "--to", "2024-01-01"], "lies after"),
         (["--format", "pdf"], "'csv', 'xlsx', 'parquet'"),
     ],

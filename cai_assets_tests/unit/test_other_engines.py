@@ -323,7 +323,7 @@ def test_spark_connect_that_does_not_answer_may_answer_later(tmp_path: Path) -> 
     made = model("select call_id as k from lake.llm_calls")
     with (
         SparkEngine(LocalStore(tmp_path), remote="sc://127.0.0.1:9") as engine,
-        pytest.raises(TransientError, match=r"no Spark Connect answers at 127\.0\.0\.1:9 \(SPARK_REMOTE\)"),
+        pytest.raises(TransientError, match=r"nobody answers at 127\.0\.0\.1:9 \(SPARK_REMOTE\)"),
     ):
         engine.run(made, {CALLS: []}, {}, table=table(k=pa.string()))
 
