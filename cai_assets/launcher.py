@@ -7,6 +7,7 @@ that stops), these stay "started" for ever, their days are never asked for again
 
 import os
 import socket
+from collections.abc import Sequence
 
 import dagster as dg
 from dagster._core.errors import DagsterUserCodeUnreachableError
@@ -27,10 +28,38 @@ MISSES = 2
 TIMEOUT_SECONDS = 20
 
 
+def process_tag(run_id: str) -> dict[str, str]:
+    """Tag of a run that this process carries out."""
+    own = Process.of("run", os.getpid())
+    return {PROCESS: f"{run_id} {socket.gethostname()} {own.pid} {own.started}"}
+
+
 def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
     """Note on a run that this process carries it out."""
-    own = Process.of("run", os.getpid())
-    instance.add_run_tags(run_id, {PROCESS: f"{run_id} {socket.gethostname()} {own.pid} {own.started}"})
+    instance.add_run_tags(run_id, process_tag(run_id))
+
+
+def why_gone(run: dg.DagsterRun) -> str | None:
+    """Why the process of a run is known to be gone; "" where it is there, None where nothing is known."""
+    run_id, host, pid, started = (run.tags.get(PROCESS, "").split(" ", 3) + [""] * 4)[:4]
+    if run_id != run.run_id or host != socket.gethostname():
+        return None
+    return "" if started_at(int(pid)) == started else f"process {pid} of {host} is gone"
+
+
+def end_lost_runs(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) -> list[dg.DagsterRun]:
+    """Note that runs whose process is gone have failed, as nobody else does where no daemon runs.
+
+    Returns:
+        The others.
+    """
+    left = []
+    for run in runs:
+        if why := why_gone(run):
+            instance.report_run_failed(run, f"{why}: it was killed")
+        else:
+            left.append(run)
+    return left
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
@@ -52,11 +81,9 @@ class WatchedRunLauncher(DefaultRunLauncher):
         By its id where it runs on this machine; else by what its code server knows. A run of which nothing
         can be known counts as running.
         """
-        run_id, host, pid, started = (run.tags.get(PROCESS, "").split(" ", 3) + [""] * 4)[:4]
-        if run_id == run.run_id and host == socket.gethostname():
-            if started_at(int(pid)) == started:
-                return CheckRunHealthResult(WorkerStatus.RUNNING)
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"process {pid} of {host} is gone")
+        gone = why_gone(run)
+        if gone is not None:
+            return CheckRunHealthResult(WorkerStatus.FAILED if gone else WorkerStatus.RUNNING, gone or None)
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None or _knows(client, run.run_id):
             self._missed.pop(run.run_id, None)

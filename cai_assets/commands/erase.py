@@ -152,9 +152,11 @@ def _refuse_runs(instance: Any) -> None:
     from dagster import DagsterRunStatus
 
     from cai_assets.failures import PermanentError
+    from cai_assets.launcher import end_lost_runs
 
     busy = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-    runs = instance.get_runs(dg.RunsFilter(statuses=busy))
+    # That of a command that was killed, as an earlier try of this one, stands as under way for ever.
+    runs = end_lost_runs(instance, instance.get_runs(dg.RunsFilter(statuses=busy)))
     if runs:
         raise PermanentError(
             f"{len(runs)} runs are under way ({', '.join(run.run_id[:8] for run in runs[:5])}) and may write "

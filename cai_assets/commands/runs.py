@@ -24,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from cai_assets.launcher import process_tag
 from cai_assets.partitions import (
     DAILY,
     RANGE_END,
@@ -143,7 +144,14 @@ def materialize_range(
             run_id=outcome.run_id,
             asset_selection=list(assets),
             raise_on_error=False,
-            tags={RANGE_START: first, RANGE_END: last, **OWN, "cai/command": command, **(tags or {})},
+            tags={
+                RANGE_START: first,
+                RANGE_END: last,
+                "cai/command": command,
+                **OWN,
+                **process_tag(outcome.run_id),
+                **(tags or {}),
+            },
             run_config={"loggers": {"console": {"config": {"log_level": "INFO" if verbose else "CRITICAL"}}}},
         )
     outcome.success = result.success

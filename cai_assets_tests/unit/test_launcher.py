@@ -12,7 +12,7 @@ import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from cai_assets.launcher import MISSES, PROCESS, WatchedRunLauncher, note_process
+from cai_assets.launcher import MISSES, PROCESS, WatchedRunLauncher, end_lost_runs, note_process
 from cai_assets.records import BATCH_VARIABLE
 from cai_assets_tests.conftest import REPOSITORY
 
@@ -85,6 +85,21 @@ def test_a_run_that_was_started_again_is_not_taken_for_the_one_before(instance: 
     assert health(instance, run.run_id) == WorkerStatus.RUNNING
     instance.add_run_tags(run.run_id, {PROCESS: f"{run.run_id} {here} 1 2"})
     assert health(instance, run.run_id) == WorkerStatus.FAILED
+
+
+def test_of_runs_under_way_those_whose_process_is_gone_have_failed(instance: dg.DagsterInstance) -> None:
+    here = socket.gethostname()
+    lost, mine, unknown, elsewhere = (under_way(instance) for _ in range(4))
+    instance.add_run_tags(lost.run_id, {PROCESS: f"{lost.run_id} {here} 1 2"})
+    note_process(instance, mine.run_id)
+    instance.add_run_tags(elsewhere.run_id, {PROCESS: f"{elsewhere.run_id} another-host 1 2"})
+    busy = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+    left = {run.run_id for run in end_lost_runs(instance, instance.get_runs(busy))}
+    assert left == {mine.run_id, unknown.run_id, elsewhere.run_id}
+    assert {run.run_id for run in instance.get_runs(busy)} == left
+    ended = instance.get_run_by_id(lost.run_id)
+    assert ended is not None
+    assert ended.status == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_code_server_that_is_gone_is_asked_once_more(instance: dg.DagsterInstance) -> None:
