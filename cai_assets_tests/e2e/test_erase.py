@@ -87,6 +87,7 @@ def test_killed_it_goes_on_and_ends(folder: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(2400)  # 50 kills, ten minutes of waiting for their moments alone
 def test_killed_many_times_it_goes_on_and_ends(folder: Path) -> None:
     for number, user in enumerate(users(folder)[2:7]):
         kills(folder, user, delays=tuple(2.0 + 1.7 * step + 0.3 * number for step in range(10)))

@@ -11,7 +11,7 @@ from cai_assets.sandbox.sample import generate
 from cai_assets_tests.e2e.test_ui_kills import complete, launch, state, until
 from cai_assets_tests.fixtures.ui import FINISHED, UserInterface, started
 
-DAYS = days_between("2025-01-01", "2025-03-11")
+DAYS = days_between("2025-01-01", "2025-06-30")
 RUNS = -(-len(DAYS) // DAYS_PER_RUN)
 CANCEL = """mutation Cancel($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }"""
 GO_ON = """mutation GoOn($params: ReexecutionParams!) {
@@ -51,7 +51,7 @@ def asked(ui: UserInterface) -> int:
 def test_a_cancelled_backfill_is_gone_on_with_from_where_it_stopped(tmp_path: Path) -> None:
     data = tmp_path / "few"
     data.mkdir()
-    sample = generate(days=len(DAYS), start=DAYS[0], conversations_per_day=3)
+    sample = generate(days=len(DAYS), start=DAYS[0], conversations_per_day=5)
     sample.write(data)
     with started(tmp_path, data) as ui:
         first = launch(ui, DAYS)
