@@ -7,11 +7,13 @@ stack finds those names here as well. Which commands exist, and what they print,
 the database and the sandbox are started belongs to `resources/secantus.py` and `sandbox/process.py`.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self
 
@@ -209,6 +211,11 @@ class EmbeddedStack:
         self._watchdog.watch(process)
         return process
 
+    def _own(self, name: str, pid: int) -> None:
+        # One that ended as soon as it was started is nobody's care, and its starter tells why it did.
+        with contextlib.suppress(ProcessLookupError):
+            self._children.append(self._watch(name, pid))
+
     def _take_lock(self) -> None:
         lock = (self.home.path / "lock").open("a+", encoding="utf-8")
         try:
@@ -235,9 +242,8 @@ class EmbeddedStack:
         if "mongodb_uri" not in self._settings.model_fields_set:
             from cai_assets.resources.secantus import SecantusProcess
 
-            database = SecantusProcess(self.home.mongo).start()
+            database = SecantusProcess(self.home.mongo).start(watched=partial(self._own, "SecantusDB"))
             self._servers.append(database)
-            self._children.append(self._watch("SecantusDB", database.pid))
             self.environment["MONGODB_URI"] = database.uri
             self.started.append("SecantusDB")
         if uses_sandbox(self._settings):
@@ -246,10 +252,12 @@ class EmbeddedStack:
             # Not `stop_with_parent`: that leaves it in the terminal's group, where Ctrl-C would end it before
             # the work that needs it. The watchdog does the same without that.
             sandbox = SandboxProcess.start(
-                self.home.data or "sample", log_file=self.home.logs / "sandbox.log", stop_with_parent=False
+                self.home.data or "sample",
+                log_file=self.home.logs / "sandbox.log",
+                stop_with_parent=False,
+                watched=partial(self._own, "sandbox"),
             )
             self._servers.append(sandbox)
-            self._children.append(self._watch("sandbox", sandbox.pid))
             own_dify = "dify_base_url" in self._settings.model_fields_set
             for name, value in sandbox.environment().items():
                 # The sandbox's keys are of no use to a Dify of one's own.

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,8 +80,11 @@ class SecantusProcess:
             raise PermanentError("the embedded document server is not started")
         return self._process.pid
 
-    def start(self) -> Self:
+    def start(self, *, watched: Callable[[int], object] = lambda _: None) -> Self:
         """Start the server and wait until it listens.
+
+        Args:
+            watched: called with its process id at once, so that it is ended should we be killed now.
 
         Raises:
             PermanentError: not installed, the directory is in another server's hands, the port is taken, or
@@ -112,6 +115,7 @@ class SecantusProcess:
                 start_new_session=True,
             )
         try:
+            watched(self._process.pid)
             host, port = self._wait_until_listening(log_path, start_of_ours)
         except BaseException:
             self.stop()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,6 +62,7 @@ class SandboxProcess:
         ready_file: Path | None = None,
         log_file: Path | None = None,
         stop_with_parent: bool = True,
+        watched: Callable[[int], object] = lambda _: None,
         timeout: float = 180.0,
     ) -> Self:
         """Start a sandbox and wait until it answers.
@@ -80,6 +81,7 @@ class SandboxProcess:
             ready_file: where the sandbox writes pid, address and environment once it answers, for `attach`.
             log_file: where its output goes; by default a temporary file, shown if it does not start.
             stop_with_parent: it ends by itself when this process has gone; False lets it outlive us.
+            watched: called with its process id at once, so that it is ended should we be killed now.
             timeout: seconds until it must answer.
 
         Raises:
@@ -105,6 +107,7 @@ class SandboxProcess:
                 stderr=output,
                 start_new_session=not stop_with_parent,
             )
+        watched(process.pid)
         deadline = time.monotonic() + timeout
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:

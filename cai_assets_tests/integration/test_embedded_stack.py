@@ -104,6 +104,34 @@ def test_nothing_outlives_its_owner_whichever_way_it_ends(tmp_path: Path, number
     assert not home.state_file.exists()
 
 
+def children_of(pid: int) -> list[int]:
+    told = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in told.stdout.split()]
+
+
+# The watchdog, then the database, then the sandbox, which takes a second until it answers.
+@pytest.mark.parametrize(("children", "seconds"), [(2, 0.05), (3, 0.3)])
+def test_nothing_outlives_an_owner_that_is_killed_while_it_starts(
+    tmp_path: Path, children: int, seconds: float
+) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path / "home")], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while len(started := children_of(owner.pid)) < children:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(seconds)
+        started = children_of(owner.pid)
+    finally:
+        owner.kill()
+        owner.wait()
+    assert gone(started)
+    with EmbeddedStack(Home(tmp_path / "home"), Settings(), "next") as stack:
+        assert stack.started
+
+
 def test_what_was_started_is_stopped_when_a_later_server_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
