@@ -253,6 +253,7 @@ def test_whatever_the_conversations(held: Property) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("held", PROPERTIES, ids=lambda held: held.__name__)
 def test_whatever_many_conversations(held: Property) -> None:
     hold(held, 150)
