@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from cai_assets.commands.findings import Finding, guarded
-from cai_assets.domain.reaching import reach
 from cai_assets.failures import PermanentError, TransientError
+from cai_assets.reaching import reach
 from cai_assets.settings import Settings
 
 _CONNECT_TIMEOUT_S = 3

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from cai_assets.domain.reaching import reach
 from cai_assets.engines.base import (
     EngineError,
     EngineName,
@@ -36,6 +35,7 @@ from cai_assets.engines.portable.kinds import kind_of
 from cai_assets.engines.portable.reading import read_model
 from cai_assets.engines.spark_sql import SparkStatement, quoted, spark_type
 from cai_assets.failures import CaiError, PermanentError, TransientError
+from cai_assets.reaching import reach
 from cai_assets.schemas.base import Column, Table
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings
