@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cai_assets.commands import checkup
+from cai_assets.commands import checkup_servers
 from cai_assets.domain.redaction import redactor_of
 from cai_assets.partitions import days_between
 from cai_assets.resources.dify import DifyClient
@@ -110,13 +110,13 @@ def test_both_modes_give_the_same_and_account_for_every_token(
 
 def test_doctor_tells_which_workflow_fits(sandbox: SandboxProcess) -> None:
     listed = settings_of(sandbox, dify_translation_api_key=TRANSLATION_LIST_KEY)
-    translation, category = checkup.dify(listed, sandbox=False)
+    translation, category = checkup_servers.dify(listed, sandbox=False)
     assert (translation.status, category.status) == ("ok", "ok")
     assert "texts" in translation.text
     swapped = settings_of(
         sandbox, dify_translation_api_key=CATEGORY_KEY, dify_category_api_key=TRANSLATION_LIST_KEY
     )
-    translation, category = checkup.dify(swapped, sandbox=False)
+    translation, category = checkup_servers.dify(swapped, sandbox=False)
     assert (translation.status, category.status) == ("fail", "fail")
     assert "requires transcript, categories, which it will not get" in translation.text
     assert "does not declare transcript, categories" in category.text
