@@ -202,7 +202,8 @@ def test_streams_above_the_workers_wait_after_their_first_ping(tmp_path):
         for thread in threads:
             thread.join()
         assert abs(firsts[1] - firsts[0]) > 0.4
-        assert pings == [1, 1]
+        # Three more if it pinged while it waits; one more where a busy machine takes 0.2 s to begin.
+        assert all(1 <= seen <= 2 for seen in pings)
 
 
 def test_inputs_a_worker_refuses_leave_a_silent_stream(dify):
