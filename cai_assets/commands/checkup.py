@@ -10,7 +10,7 @@ import platform
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -20,9 +20,6 @@ from cai_assets.commands.findings import Finding, guarded
 from cai_assets.domain.hiding import HIDDEN
 from cai_assets.settings import Settings
 from cai_assets.stack import MIN_FREE_BYTES, Home, HomeSettings, StackError, check_disk
-
-if TYPE_CHECKING:
-    pass
 
 PREFIXES = (
     *("NOCODB_", "MONGODB_", "DIFY_", "S3_", "PARQUET_", "LAKE_", "DUCKDB_", "DASK_", "CAI_", "REPORT_"),

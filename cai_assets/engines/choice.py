@@ -3,6 +3,7 @@
 An engine itself is another module's; how days are divided among workers is `ranges`'.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -95,20 +96,22 @@ class Engines:
         self._settings = settings
         self._place = place
         self._opened: dict[EngineName, DuckDBEngine | CudfEngine | SparkEngine] = {}
+        self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for engine in self._opened.values():
-            engine.__exit__(None, None, None)
         self._opened.clear()
+        self._closing.close()
 
     def of(self, path: TablePath) -> tuple[Engine, Chosen]:
         """The engine of a model, and why."""
         choice = chosen(path, self._settings)
         if choice.name not in self._opened:
-            self._opened[choice.name] = self._open(choice.name)
+            engine = self._open(choice.name)
+            self._closing.enter_context(engine)
+            self._opened[choice.name] = engine
         return self._opened[choice.name], choice
 
     def _open(self, name: EngineName) -> DuckDBEngine | CudfEngine | SparkEngine:
@@ -116,4 +119,4 @@ class Engines:
             return CudfEngine(self._settings, self._place)
         if name == "spark":
             return SparkEngine.from_settings(self._settings, self._place)
-        return DuckDBEngine.from_settings(self._settings, prepare=self._place.duckdb_setup).__enter__()
+        return DuckDBEngine.from_settings(self._settings, prepare=self._place.duckdb_setup)
