@@ -272,16 +272,6 @@ concluded as (
     where c.is_counted and not c.is_empty
 ),
 
-resolve as (
-    select
-        partition,
-        conversation_id,
-        resolve_no,
-        actor
-    from facts.fct_status_event
-    where to_status = 'resolved'
-),
-
 -- where the source keeps no events, the one resolve has no actor: a row of its conversation alone
 resolved as (
     select
@@ -301,7 +291,8 @@ resolved as (
             else 'other'
         end as agent_id
     from concluded as c
-    left join resolve as r on c.partition = r.partition and c.conversation_id = r.conversation_id
+    left join facts.fct_status_event as r
+        on c.partition = r.partition and c.conversation_id = r.conversation_id and r.to_status = 'resolved'
     left join agent_name as p on r.actor = p.agent_id
     left join bot_name as o on r.actor = o.agent_id
     where c.resolves > 0

@@ -25,16 +25,6 @@ person as (
     where is_counted and agent_id is not null
 ),
 
-resolve as (
-    select
-        partition,
-        conversation_id,
-        resolve_no,
-        actor
-    from facts.fct_status_event
-    where to_status = 'resolved'
-),
-
 -- where the source keeps no events, a resolved conversation is one resolve by nobody that is named
 credited as (
     select
@@ -48,7 +38,8 @@ credited as (
             when r.actor is null and f.agent_messages > 0 then coalesce(f.last_agent_id, 'unknown')
         end as agent
     from facts.fct_conversation as f
-    left join resolve as r on f.partition = r.partition and f.conversation_id = r.conversation_id
+    left join facts.fct_status_event as r
+        on f.partition = r.partition and f.conversation_id = r.conversation_id and r.to_status = 'resolved'
     left join person as p on r.actor = p.agent
     where f.is_counted and not f.is_empty and f.resolves > 0
 ),
