@@ -202,8 +202,7 @@ def server_loop(weed: Weed, spool: Path, kills: int) -> None:
 @pytest.fixture
 def own_weed(tmp_path: Path, no_aws_account: None) -> Iterator[Weed]:
     """A server of the test's own, to be killed."""
-    one = Weed(tmp_path / "weed")
-    one.start()
+    one = Weed.started(tmp_path / "weed")
     yield one
     one.kill()
 
