@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cai_assets.resources.object_store import LocalStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.staging import Staged
 from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas import lake

@@ -32,7 +32,7 @@ from cai_assets.ranges import stage_model
 from cai_assets.resources.business_days import keep_business_days
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas.settings import BUSINESS_DAY
 from cai_assets.schemas.tables import TABLES
@@ -265,7 +265,7 @@ def engine(wish: Wish, out: Path, watch: Watch) -> Made:
                 inputs = {name: files[name] for name in model.inputs}
                 rows = engines.of(path)[0].run(model, inputs, values, table=TABLES[path])
                 target = out / (".".join(path) + ".parquet")
-                options = ParquetSpec().writer_options(TABLES[path])
+                options = ParquetSpec().writer_options(TABLES[path], ROW_GROUP)
                 with pq.ParquetWriter(target, rows.schema, **options) as writer:
                     for batch in rows:
                         writer.write_batch(batch)

@@ -46,7 +46,7 @@ from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.live_documents import LiveDocuments
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.object_store import ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.plain_copies import copy_plainly
 from cai_assets.resources.published import publish
 from cai_assets.resources.quality import rejected, without_day

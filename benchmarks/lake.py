@@ -37,7 +37,7 @@ from cai_assets.engines.models import load_models
 from cai_assets.engines.spread import Spread
 from cai_assets.ranges import stage_model
 from cai_assets.resources.object_store import LocalStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas import lake
 from cai_assets.schemas.tables import TABLES
@@ -214,8 +214,9 @@ def bench_write(folder: Path, rounds: int) -> Iterator[Result]:
             place = folder / f"write/{next(made)}"  # noqa: B023
             place.mkdir(parents=True)
             for n, part in enumerate(parts):  # noqa: B023
+                options = spec.writer_options(lake.MESSAGES, part.num_rows)
                 with pq.ParquetWriter(
-                    place / f"{n}.parquet", lake.MESSAGES.arrow_schema, **spec.writer_options(lake.MESSAGES)
+                    place / f"{n}.parquet", lake.MESSAGES.arrow_schema, **options
                 ) as writer:
                     writer.write_table(part, row_group_size=spec.row_group_rows)
 

@@ -26,7 +26,7 @@ from cai_assets.metadata import IDS, NUMBERS, TEXTS
 from cai_assets.partitions import DAILY
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.mongo import MongoStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.plain_copies import FOLDER, copy_plainly
 from cai_assets.resources.published import Published, publish
 from cai_assets.schemas import marts

@@ -125,7 +125,7 @@ def port(number: int, ui: str | None) -> Iterator[Finding]:
 
 def parquet(settings: Settings) -> Iterator[Finding]:
     """How files are written: whether the codec has the level that is asked for."""
-    from cai_assets.resources.parquet_writer import ParquetSpec
+    from cai_assets.resources.parquet_spec import ParquetSpec
 
     ParquetSpec.from_settings(settings)
     yield Finding("Parquet", "ok", f"PARQUET_COMPRESSION={settings.parquet_compression}")

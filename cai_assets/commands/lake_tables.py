@@ -5,7 +5,7 @@ from typing import Any
 
 from cai_assets.commands.completing import table_path
 from cai_assets.resources.object_store import ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings

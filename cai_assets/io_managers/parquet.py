@@ -14,7 +14,7 @@ from cai_assets.failures import PermanentError
 from cai_assets.io_managers.failing import told_apart
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import WHOLE, Commit, LakeTable, Staged
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.tables import TABLES

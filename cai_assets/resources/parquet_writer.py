@@ -1,19 +1,16 @@
-"""Writing Parquet files of a declared table to a local folder, with every PARQUET_* setting honoured.
+"""Writing Parquet files of a declared table to a local folder: row groups, the size of files, where one ends.
 
-Codec, row groups, pages, the size of files and where one ends belong here. Where the files go afterwards and
-which of them count is in `storage`.
+How a file is encoded is `parquet_spec`'s; where the files go afterwards and which of them count, `storage`'s.
 """
 
 import hashlib
 import io
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,112 +18,8 @@ import pyarrow.parquet as pq
 
 from cai_assets.failures import PermanentError
 from cai_assets.resources.arrow import Conform
+from cai_assets.resources.parquet_spec import DICTIONARY_ROWS, FULL, WHOLE, ParquetSpec
 from cai_assets.schemas.base import Table
-from cai_assets.settings import Settings
-
-WHOLE = ""
-"""Stands for the one part of a table that has no partition column."""
-
-_PARTITION = re.compile(r"[0-9A-Za-z_-]+")
-# A file is closed when it has reached this share of the target, rather than topped up by a sliver of a group.
-_FULL = 7 / 8
-# Columns whose values hardly repeat: a dictionary of them only costs time and space (measured on 1,000,000
-# messages: 1.86 s and 50.6 MB with, 1.52 s and 47.4 MB without).
-_UNREPEATED = re.compile(r"(^|_)(text|row|hash)$")
-
-
-@dataclass(frozen=True)
-class ParquetSpec:
-    """How Parquet files are written.
-
-    Attributes:
-        codec: none, snappy, zstd, gzip, brotli or lz4.
-        level: of the codec, or None for its own default.
-        row_group_rows: rows of a row group; the last of a file may have fewer.
-        page_bytes: bytes of a data page before compression.
-        file_bytes: bytes after which the rows go on in another file.
-        file_rows: rows after which the rows go on in another file.
-        batch_rows: rows of a batch cut from a table in memory.
-        layout: "day": a folder for each partition, `partition=2024-05-03/`; "month": the files of a month's
-            days in one folder, `month=2024-05/`. A file holds rows of one partition under either
-            (docs/adr/0008): replacing a day never rewrites another day's rows.
-    """
-
-    codec: str = "zstd"
-    level: int | None = 3
-    row_group_rows: int = 131_072
-    page_bytes: int = 1_048_576
-    file_bytes: int = 256 * 1024 * 1024
-    file_rows: int = 10_000_000
-    batch_rows: int = 10_000
-    layout: Literal["day", "month"] = "day"
-
-    def __post_init__(self) -> None:
-        if self.level is not None:
-            low = pa.Codec.minimum_compression_level(self.codec)
-            high = pa.Codec.maximum_compression_level(self.codec)
-            if not low <= self.level <= high:
-                raise PermanentError(
-                    f"PARQUET_COMPRESSION: {self.codec} has levels {max(low, 1)} to {high}, not {self.level}"
-                )
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """The PARQUET_* variables and CHUNK_SIZE as one object.
-
-        Raises:
-            PermanentError: the codec has no such level.
-        """
-        codec, _, level = settings.parquet_compression.partition(":")
-        return cls(
-            codec=codec,
-            level=int(level) if level else None,
-            row_group_rows=settings.parquet_row_group_size,
-            page_bytes=settings.parquet_page_size,
-            file_bytes=settings.parquet_target_file_size_mb * 1024 * 1024,
-            file_rows=settings.parquet_max_records_per_file,
-            batch_rows=settings.chunk_size,
-            layout=settings.parquet_partition_by,
-        )
-
-    def folder(self, table: Table, partition: str) -> str:
-        """Folder of a partition's files below the table's, with a slash; empty where there are no partitions.
-
-        Raises:
-            PermanentError: the partition's name cannot be part of a path.
-        """
-        if table.partition_by is None:
-            return ""
-        if not _PARTITION.fullmatch(partition):
-            raise PermanentError(
-                f"table {table.layer}.{table.name}: {partition!r} is no {table.partition_by}; write it as "
-                "2024-05-03, a month as 2024-05"
-            )
-        if table.partition_by == "partition" and self.layout == "month":
-            return f"month={partition[:7]}/"
-        return f"{table.partition_by}={partition}/"
-
-    def fewest_files(self, rows: int, size: int) -> int:
-        """How many files a partition of so many rows and bytes is written to."""
-        return max(1, -(-rows // self.file_rows), -(-size // int(self.file_bytes * _FULL)))
-
-    def writer_options(self, table: Table) -> dict[str, Any]:
-        """Keyword arguments of `pyarrow.parquet.ParquetWriter`."""
-        # Sorted ids share long prefixes: as DELTA_BYTE_ARRAY they beat three levels of zstd at less time.
-        ids = [name for name in table.key if name.endswith("_id") and table.by_name[name].type == pa.string()]
-        plain = [column.name for column in table.columns if _UNREPEATED.search(column.name)]
-        dictionary = _leaves(table, [c.name for c in table.columns if c.name not in {*ids, *plain}])
-        return {
-            "compression": self.codec,
-            "compression_level": self.level,
-            "data_page_size": self.page_bytes,
-            # Pages end where the bytes say so: pyarrow looks only after each write batch (1024 values by
-            # default), and by default ends them at 20,000 rows too.
-            "write_batch_size": min(1024, max(16, self.page_bytes // 64)),
-            "max_rows_per_page": self.row_group_rows,
-            "use_dictionary": dictionary or False,
-            "column_encoding": dict.fromkeys(ids, "DELTA_BYTE_ARRAY") or None,
-        }
 
 
 @dataclass(frozen=True)
@@ -183,7 +76,7 @@ def write_parts(
             Nulls in non-nullable columns are raised at the end, with their counts.
     """
     conform = Conform(table)
-    form = _Form(spec, table.arrow_schema, spec.writer_options(table))
+    form = _Form(spec, table)
     done: set[str] = set()
     writer: _PartWriter | None = None
     ends = _Ends(writers)
@@ -217,32 +110,13 @@ def write_parts(
 
 def write_empty_part(table: Table, spec: ParquetSpec, folder: Path, partition: str) -> Part:
     """The part of a partition without rows: one file that holds the schema alone."""
-    form = _Form(spec, table.arrow_schema, spec.writer_options(table))
+    form = _Form(spec, table)
     return _PartWriter(form, folder, partition).finish()
 
 
 def digest_of(file: io.BufferedReader | io.BytesIO) -> str:
     """The digest of a file's bytes, as in `WrittenFile`."""
     return hashlib.file_digest(file, "sha256").hexdigest()[:20]
-
-
-def _leaves(table: Table, names: list[str]) -> list[str]:
-    """Parquet's paths of the leaf columns under the named columns, as `use_dictionary` wants them."""
-    leaves: list[str] = []
-
-    def walk(path: str, type_: pa.DataType) -> None:
-        if pa.types.is_list(type_):
-            walk(f"{path}.list.element", type_.value_type)
-        elif pa.types.is_struct(type_):
-            for index in range(type_.num_fields):
-                field = type_.field(index)
-                walk(f"{path}.{field.name}", field.type)
-        else:
-            leaves.append(path)
-
-    for name in names:
-        walk(name, table.by_name[name].type)
-    return leaves
 
 
 def _runs(batch: pa.RecordBatch, table: Table) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -257,13 +131,19 @@ def _runs(batch: pa.RecordBatch, table: Table) -> Iterator[tuple[str, pa.RecordB
         yield value, batch.slice(start, end - start)
 
 
-@dataclass(frozen=True)
 class _Form:
     """What all files of a table have in common."""
 
-    spec: ParquetSpec
-    schema: pa.Schema
-    options: dict[str, Any]
+    def __init__(self, spec: ParquetSpec, table: Table) -> None:
+        self.spec = spec
+        self._schema = table.arrow_schema
+        self._small = spec.writer_options(table, 0)
+        self._large = spec.writer_options(table, DICTIONARY_ROWS)
+
+    def writer(self, sink: pa.NativeFile, rows: int) -> pq.ParquetWriter:
+        """A writer of a file whose first row group has so many rows."""
+        options = self._large if rows >= DICTIONARY_ROWS else self._small
+        return pq.ParquetWriter(sink, self._schema, **options)
 
 
 class _PartWriter:
@@ -291,7 +171,7 @@ class _PartWriter:
         while self._pending_rows:
             self._write_group()
         if self._file is not None or not self._files:
-            self._close(self._file or self._open())
+            self._close(self._file or self._open(0))
         return Part(self.partition, tuple(self._files))
 
     def abandon(self) -> None:
@@ -308,8 +188,8 @@ class _PartWriter:
             file.sink.close()
 
     def _write_group(self) -> None:
-        file = self._file = self._file or self._open()
-        rows = min(self._pending_rows, self._spec.row_group_rows, self._spec.file_rows - file.rows)
+        file = self._file = self._file or self._open(self._next_rows(0))
+        rows = self._next_rows(file.rows)
         group = self._take(rows)
         fitting = self._fitting_rows(group, file)
         if fitting < rows:
@@ -321,8 +201,12 @@ class _PartWriter:
         file.rows += rows
         self._measured_bytes += file.sink.tell() - before
         self._measured_rows += rows
-        if file.sink.tell() >= self._spec.file_bytes * _FULL or file.rows >= self._spec.file_rows:
+        if file.sink.tell() >= self._spec.file_bytes * FULL or file.rows >= self._spec.file_rows:
             self._close(file)
+
+    def _next_rows(self, written: int) -> int:
+        """Rows of the next group of a file that has so many."""
+        return min(self._pending_rows, self._spec.row_group_rows, self._spec.file_rows - written)
 
     def _take(self, rows: int) -> pa.RecordBatch:
         """The first pending rows as one contiguous batch: pages then end at the same rows for any input."""
@@ -352,10 +236,10 @@ class _PartWriter:
         room = self._spec.file_bytes - file.sink.tell()
         return max(1, min(int(group.num_rows), int(room / row_bytes)))
 
-    def _open(self) -> "_OpenFile":
+    def _open(self, rows: int) -> "_OpenFile":
         path = self._folder / f"{self.partition or 'whole'}-{len(self._files):05}.parquet"
         sink = pa.OSFile(str(path), "wb")
-        return _OpenFile(path, sink, pq.ParquetWriter(sink, self._form.schema, **self._form.options))
+        return _OpenFile(path, sink, self._form.writer(sink, rows))
 
     def _close(self, file: "_OpenFile") -> None:
         file.writer.close()

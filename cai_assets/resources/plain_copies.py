@@ -17,14 +17,8 @@ import pyarrow as pa
 from cai_assets.domain.groups import Group
 from cai_assets.resources.arrow import batches_of
 from cai_assets.resources.lake_files import LakeFiles
-from cai_assets.resources.parquet_writer import (
-    WHOLE,
-    ParquetSpec,
-    WrittenFile,
-    digest_of,
-    write_empty_part,
-    write_parts,
-)
+from cai_assets.resources.parquet_spec import WHOLE, ParquetSpec
+from cai_assets.resources.parquet_writer import WrittenFile, digest_of, write_empty_part, write_parts
 from cai_assets.schemas.base import Table
 
 FOLDER = ("reports", "marts")

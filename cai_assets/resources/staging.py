@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from cai_assets.failures import CaiError
 from cai_assets.resources.object_store import ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec, Part
+from cai_assets.resources.parquet_spec import ParquetSpec
+from cai_assets.resources.parquet_writer import Part
 from cai_assets.schemas.base import Table
 
 _CONTENT_NAME = re.compile(r"(?P<folder>.*/)?part-\d{5}-(?P<digest>[0-9a-f]{20})-[0-9a-f]{8}\.parquet")

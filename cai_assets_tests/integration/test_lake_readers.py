@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from cai_assets.resources.object_store import LocalStore, ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.plain_copies import copy_plainly
 from cai_assets.resources.s3 import S3Store
 from cai_assets.resources.storage import LakeTable

@@ -22,7 +22,7 @@ from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.resources.live_documents import LiveDocuments
 from cai_assets.resources.mongo import MongoStore
 from cai_assets.resources.object_store import LocalStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.plain_copies import copy_plainly
 from cai_assets.resources.s3 import S3Store
 from cai_assets.resources.storage import LakeTable

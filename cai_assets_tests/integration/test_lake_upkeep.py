@@ -21,7 +21,7 @@ from cai_assets.engines.changes import difference
 from cai_assets.engines.duckdb import DuckDBEngine
 from cai_assets.failures import PermanentError
 from cai_assets.resources.object_store import LocalStore, ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import LakeTable, Staged
 from cai_assets.resources.upkeep import compact, tidy_all
 from cai_assets.resources.upkeep import tidy as tidy_table

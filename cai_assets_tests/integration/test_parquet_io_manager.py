@@ -15,7 +15,7 @@ from cai_assets.failures import TransientError
 from cai_assets.io_managers.parquet import ParquetIOManager
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore, ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import LakeTable
 from cai_assets.schemas.base import Column, Table, partition_column
 from cai_assets_tests.fixtures.lake import EVENTS, MONTHS, days, events

@@ -10,7 +10,7 @@ import pytest
 
 from cai_assets.domain.groups import NOBODY, ONE_PERSON, Group, Totals
 from cai_assets.resources.object_store import LocalStore, ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.plain_copies import copy_plainly
 from cai_assets.resources.storage import LakeTable
 from cai_assets_tests.fixtures.lake import MONTHS, SINGLE

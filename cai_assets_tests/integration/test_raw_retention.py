@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cai_assets.resources.object_store import ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import LakeTable
 from cai_assets.resources.upkeep import tidy_all
 from cai_assets.sandbox.process import SandboxProcess

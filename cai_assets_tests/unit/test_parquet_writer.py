@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from cai_assets.failures import PermanentError
 from cai_assets.resources.arrow import batches_of
-from cai_assets.resources.parquet_writer import ParquetSpec, Part, write_empty_part, write_parts
+from cai_assets.resources.parquet_spec import DICTIONARY_ROWS, ParquetSpec
+from cai_assets.resources.parquet_writer import Part, write_empty_part, write_parts
 from cai_assets.settings import Settings
 from cai_assets_tests.fixtures.lake import EVENTS, SINGLE, events
 
@@ -174,16 +175,25 @@ def test_the_layout_names_the_folders() -> None:
             spec().folder(EVENTS, wrong)
 
 
-def test_ids_are_delta_encoded_and_texts_have_no_dictionary(tmp_path: Path) -> None:
-    metadata = one_file(tmp_path, events({DAY: 500}))
-    encodings = {
-        metadata.row_group(0).column(i).path_in_schema: metadata.row_group(0).column(i).encodings
-        for i in range(metadata.num_columns)
-    }
-    assert "DELTA_BYTE_ARRAY" in encodings["event_id"]
-    assert "RLE_DICTIONARY" not in encodings["text"]
-    assert "RLE_DICTIONARY" in encodings["partition"]
-    assert "RLE_DICTIONARY" in encodings["labels.list.element"]
+def encodings(metadata: pq.FileMetaData) -> dict[str, tuple[str, ...]]:
+    group = metadata.row_group(0)
+    return {group.column(i).path_in_schema: group.column(i).encodings for i in range(metadata.num_columns)}
+
+
+def test_ids_are_delta_encoded_and_only_what_repeats_has_a_dictionary(tmp_path: Path) -> None:
+    found = encodings(one_file(tmp_path, events({DAY: DICTIONARY_ROWS})))
+    assert "DELTA_BYTE_ARRAY" in found["event_id"]
+    assert "RLE_DICTIONARY" in found["partition"]
+    assert "RLE_DICTIONARY" in found["labels.list.element"]
+    assert "RLE_DICTIONARY" not in found["text"]
+    assert "RLE_DICTIONARY" not in found["happened_at"]
+
+
+def test_small_row_groups_have_no_dictionary(tmp_path: Path) -> None:
+    for rows, group in ((DICTIONARY_ROWS - 1, 131_072), (2 * DICTIONARY_ROWS, DICTIONARY_ROWS - 1)):
+        found = encodings(one_file(tmp_path, events({DAY: rows}), parquet_row_group_size=group))
+        assert "DELTA_BYTE_ARRAY" in found["event_id"]
+        assert not any("RLE_DICTIONARY" in kinds for kinds in found.values())
 
 
 def test_files_carry_the_declared_schema_and_its_nullability(tmp_path: Path) -> None:
