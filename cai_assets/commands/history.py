@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cai_assets.engines.changes import Difference
     from cai_assets.engines.duckdb import DuckDBEngine
-    from cai_assets.resources.delta_log import Change
+    from cai_assets.resources.log_entries import Change
     from cai_assets.resources.storage import LakeTable
     from cai_assets.settings import Settings
 

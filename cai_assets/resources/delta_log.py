@@ -15,7 +15,7 @@ import json
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -25,8 +25,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from cai_assets.failures import PermanentError
+from cai_assets.resources.log_entries import Change, change_of, entry_path
+from cai_assets.resources.log_memory import State, recall, remember
 from cai_assets.resources.object_store import ObjectStore
-from cai_assets.resources.parquet_writer import WHOLE
+from cai_assets.resources.parquet_spec import WHOLE
 from cai_assets.resources.staging import DataFile, Parts, Plan
 from cai_assets.schemas.base import Table
 
@@ -42,52 +44,18 @@ _OF_THE_LOG = re.compile(
 
 
 @dataclass(frozen=True)
-class Change:
-    """What one version of a table changed.
-
-    Attributes:
-        version: the version, counting from 0.
-        at: when it was committed, UTC.
-        operation: what made it, in Delta's words, as "WRITE" or "VACUUM END"; "COMPACT" where files were only
-            merged, so no row changed.
-        properties: what was kept with the commit: asset, run id.
-        removed: files that no longer count since, by partition; rows and sizes are not known (0).
-        added: files that count since, by partition.
-    """
-
-    version: int
-    at: datetime
-    operation: str
-    properties: Mapping[str, str]
-    removed: Parts
-    added: Parts
-
-    @property
-    def partitions(self) -> tuple[str, ...]:
-        """The partitions that were touched, in rising order."""
-        return tuple(sorted(self.removed.keys() | self.added.keys()))
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A table at one version.
+class Snapshot(State):
+    """A state on top of which a transaction can be made.
 
     Attributes:
         delta: the table as Delta's library has it.
-        parts: the files that count, by partition; the key is `WHOLE` for a table without partitions.
     """
 
     delta: DeltaTable
-    parts: Parts
-
-    @property
-    def version(self) -> int:
-        """The version, counting from 0."""
-        return int(self.delta.version())
 
 
 class DeltaLog:
-    """The log of one table; nothing is kept open between calls."""
+    """The log of one table; nothing is kept open between calls, and its newest state is known again."""
 
     def __init__(self, store: ObjectStore, table: Table) -> None:
         """Name the table; nothing is touched yet.
@@ -117,6 +85,10 @@ class DeltaLog:
         delta = self._open(version)
         if delta is None:
             return None
+        # Reads what Delta's library has not read yet; its own changes would, under the interpreter's lock.
+        return Snapshot(int(delta.version()), self._parts(delta), None, delta)
+
+    def _parts(self, delta: DeltaTable) -> Parts:
         actions = pa.table(delta.get_add_actions(flatten=True))
         column = self._table.partition_by
         parts: dict[str, list[DataFile]] = {}
@@ -130,23 +102,28 @@ class DeltaLog:
             )
             for path, count, size, partition in rows:
                 parts.setdefault(partition, []).append(DataFile(path, count, size))
-        return Snapshot(
-            delta, {key: tuple(sorted(files, key=lambda f: f.path)) for key, files in parts.items()}
-        )
+        return {key: tuple(sorted(files, key=lambda f: f.path)) for key, files in parts.items()}
+
+    def state(self) -> State | None:
+        """The newest state; None if the table was never committed to."""
+        state = recall(self._store, self._table.path) or self.snapshot()
+        if isinstance(state, Snapshot):
+            self.remember(state)
+        return state
 
     def live(self) -> Parts:
         """What the table holds now; nothing if it was never committed to."""
-        snapshot = self.snapshot()
-        return {} if snapshot is None else snapshot.parts
+        state = self.state()
+        return {} if state is None else state.parts
 
     def version_of(self, commit_id: str, *, since: int) -> int | None:
         """The version after `since` that carries a commit's id; None if none does."""
         # DeltaTable.history would do, but it holds the interpreter's lock while it waits for the store.
         for version in itertools.count(since + 1):
-            entry = self._store.read(*self._table.path, _entry(version))
-            if entry is None:
+            said = self._store.read(*self._table.path, entry_path(version))
+            if said is None:
                 return None
-            if commit_id.encode() in entry:
+            if commit_id.encode() in said:
                 return version
         return None
 
@@ -156,33 +133,10 @@ class DeltaLog:
         if delta is None:
             return
         for version in range(int(delta.version()), -1, -1):
-            entry = self._store.read(*self._table.path, _entry(version))
-            if entry is None:
+            said = self._store.read(*self._table.path, entry_path(version))
+            if said is None:
                 return
-            yield self._change(version, [json.loads(line) for line in entry.splitlines() if line])
-
-    def _change(self, version: int, actions: list[dict[str, Any]]) -> Change:
-        column = self._table.partition_by
-        info: dict[str, Any] = {}
-        parts: dict[str, dict[str, list[DataFile]]] = {"add": {}, "remove": {}}
-        rewrites = True
-        for action in actions:
-            info |= action.get("commitInfo", {})
-            for kind in action.keys() & parts.keys():
-                file = action[kind]
-                rewrites &= kind == "remove" or not file["dataChange"]
-                partition = (file.get("partitionValues") or {})[column] if column else WHOLE
-                rows = json.loads(file.get("stats") or "{}").get("numRecords", 0)
-                found = DataFile(file["path"], rows, file.get("size") or 0)
-                parts[kind].setdefault(partition, []).append(found)
-        return Change(
-            version=version,
-            at=datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
-            operation="COMPACT" if parts["add"] and rewrites else str(info.get("operation", "unknown")),
-            properties={key: str(info[key]) for key in ("asset", "run_id") if key in info},
-            removed={key: tuple(files) for key, files in parts["remove"].items()},
-            added={key: tuple(files) for key, files in parts["add"].items()},
-        )
+            yield change_of(version, said, self._table.partition_by)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
         with self._store.errors(f"reading {self._title}"):
@@ -197,7 +151,7 @@ class DeltaLog:
 
     # -- writing
 
-    def prepared(self, replaced: Collection[str], *, whole: bool) -> Snapshot:
+    def prepared(self, replaced: Collection[str], *, whole: bool) -> State:
         """The newest state of a table that has the declared columns; makes the table or adds columns.
 
         Args:
@@ -207,6 +161,9 @@ class DeltaLog:
         Raises:
             PermanentError: the declaration does not fit the table.
         """
+        known = recall(self._store, self._table.path)
+        if known is not None and known.fits is self._table:
+            return known
         snapshot = self.snapshot()
         if snapshot is None:
             with contextlib.suppress(DeltaError):  # another may make it at the same moment: looked at next
@@ -221,11 +178,11 @@ class DeltaLog:
                 self._refuse_holes([column.name for column in added], snapshot, replaced)
             snapshot.delta.alter.add_columns(added)
             snapshot = self._required()
-        return snapshot
+        return replace(snapshot, fits=self._table)
 
     def transact(
         self,
-        snapshot: Snapshot,
+        state: State,
         plan: Plan,
         parts: Parts,
         properties: Mapping[str, str],
@@ -236,7 +193,7 @@ class DeltaLog:
         """Put the parts of a plan into the log, on top of the state that the plan was made for.
 
         Args:
-            snapshot: that state.
+            state: that state.
             plan: which partitions change or go away.
             parts: the new files of those that change.
             properties: kept with the commit.
@@ -262,9 +219,12 @@ class DeltaLog:
         ]
         # Delta's own check notices a commit in between that removed files, but not one that only added
         # some. Such a one matters where this adds the same new partition, or replaces the whole table.
-        alone = whole or any(partition not in snapshot.parts for partition in plan.changed)
+        alone = whole or any(partition not in state.parts for partition in plan.changed)
+        delta = state.delta if isinstance(state, Snapshot) else self._open(state.version)
+        if delta is None:
+            raise self._vanished()
         try:
-            snapshot.delta.create_write_transaction(
+            delta.create_write_transaction(
                 adds,
                 "overwrite",
                 Schema.from_arrow(self._schema),
@@ -278,9 +238,20 @@ class DeltaLog:
             return False
         return True
 
+    def committed(self, state: State, version: int, plan: Plan, parts: Parts) -> None:
+        """Note what a transaction made of a state, where no other came between."""
+        if version == state.version + 1:
+            kept = {key: files for key, files in state.parts.items() if key not in plan.touched}
+            changed = {key: parts[key] for key in plan.changed}
+            self.remember(State(version, {**kept, **changed}, state.fits))
+
+    def remember(self, state: State) -> None:
+        """Note the newest state. Not between it and a transaction: others would come first the more often."""
+        remember(self._store, self._table.path, State(state.version, state.parts, state.fits))
+
     def flush(self, version: int) -> None:
         """Return when the entry of a version survives a loss of power."""
-        self._store.flush(*self._table.path, _entry(version))
+        self._store.flush(*self._table.path, entry_path(version))
 
     # -- keeping it small
 
@@ -344,8 +315,11 @@ class DeltaLog:
     def _required(self) -> Snapshot:
         snapshot = self.snapshot()
         if snapshot is None:
-            raise PermanentError(f"table {self._title}: {self.uri} vanished while it was written")
+            raise self._vanished()
         return snapshot
+
+    def _vanished(self) -> PermanentError:
+        return PermanentError(f"table {self._title}: {self.uri} vanished while it was written")
 
     def _create(self) -> None:
         column = self._table.partition_by
@@ -406,7 +380,3 @@ def _properties(retention: timedelta) -> dict[str, str]:
         "delta.deletedFileRetentionDuration": f"interval {hours} hours",
         "delta.logRetentionDuration": f"interval {log_hours} hours",
     }
-
-
-def _entry(version: int) -> str:
-    return f"_delta_log/{version:020}.json"

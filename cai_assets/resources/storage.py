@@ -20,7 +20,8 @@ from cai_assets.resources.arrow import ArrowData, batches_of, grouped_by
 from cai_assets.resources.delta_log import DeltaLog
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.object_store import LocalStore, ObjectStore
-from cai_assets.resources.parquet_writer import WHOLE, ParquetSpec, write_empty_part, write_parts
+from cai_assets.resources.parquet_spec import WHOLE, ParquetSpec
+from cai_assets.resources.parquet_writer import write_empty_part, write_parts
 from cai_assets.resources.staging import DataFile, Parts, Plan, Publisher, Staged, discard
 from cai_assets.schemas.base import Table
 
@@ -104,12 +105,12 @@ class LakeTable:
 
     def exists(self) -> bool:
         """Whether the table was ever committed to."""
-        return self.log.snapshot() is not None
+        return self.log.state() is not None
 
     def version(self) -> int | None:
         """Version of the table, counting from 0; None before the first commit."""
-        snapshot = self.log.snapshot()
-        return None if snapshot is None else snapshot.version
+        state = self.log.state()
+        return None if state is None else state.version
 
     def partitions(self) -> list[str]:
         """The partitions that are there, also empty ones, in rising order."""
@@ -148,8 +149,8 @@ class LakeTable:
         Raises:
             PermanentError: there is no such version, or no longer.
         """
-        snapshot = self.log.snapshot(version)
-        live = {} if snapshot is None else snapshot.parts
+        state = self.log.state() if version is None else self.log.snapshot(version)
+        live = {} if state is None else state.parts
         wanted = sorted(live) if partitions is None else sorted(set(partitions))
         found = {partition: live[partition] for partition in wanted if partition in live}
         return LakeFiles(
@@ -157,7 +158,7 @@ class LakeTable:
             parts={partition: self.locations(files) for partition, files in found.items()},
             partitions=None if partitions is None else tuple(wanted),
             store=self.store,
-            version=None if snapshot is None else snapshot.version,
+            version=None if state is None else state.version,
             rows={partition: sum(file.rows for file in files) for partition, files in found.items()},
         )
 
@@ -303,7 +304,7 @@ class LakeTable:
                 if attempt:
                     pause = min(_LONGEST_PAUSE_S, 0.02 * 2**attempt)
                     time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
-                snapshot = self.log.prepared(parts, whole=whole)
+                state = self.log.prepared(parts, whole=whole)
                 if tried is not None:
                     version = self.log.version_of(commit_id, since=tried[0])
                     if version is not None:  # it had gone through, but the answer was lost
@@ -312,23 +313,25 @@ class LakeTable:
                     parts = {
                         key: files
                         for key, files in parts.items()
-                        if key in snapshot.parts and snapshot.parts[key] == merged_from[key]
+                        if key in state.parts and state.parts[key] == merged_from[key]
                     }
-                plan = Plan.of(snapshot.parts, parts, whole=whole)
+                plan = Plan.of(state.parts, parts, whole=whole)
                 if not plan.touched:
-                    return _summary(snapshot.version, parts, plan)
-                tried = (snapshot.version, plan)
+                    self.log.remember(state)
+                    return _summary(state.version, parts, plan)
+                tried = (state.version, plan)
                 if not self.log.transact(
-                    snapshot, plan, parts, properties, whole=whole, data_change=merged_from is None
+                    state, plan, parts, properties, whole=whole, data_change=merged_from is None
                 ):
                     continue
-                version = self.log.version_of(commit_id, since=snapshot.version)
+                version = self.log.version_of(commit_id, since=state.version)
                 if version is None:
                     raise PermanentError(
                         f"table {self.title}: a commit was accepted but is not in the log; does "
                         f"something else write to {self.uri}?"
                     )
                 self.log.flush(version)
+                self.log.committed(state, version, plan, parts)
                 return _summary(version, parts, plan)
         raise TransientError(
             f"table {self.title}: other writers of the same partitions committed first, "

@@ -1,7 +1,9 @@
 """A table of the lake is replaced by whole partitions, alike on disk and on S3."""
 
+import copy
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as changed
 from pathlib import Path
@@ -17,8 +19,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from cai_assets.failures import PermanentError
+from cai_assets.resources.delta_log import DeltaLog
 from cai_assets.resources.object_store import LocalStore, ObjectStore
-from cai_assets.resources.parquet_writer import ParquetSpec
+from cai_assets.resources.parquet_spec import ParquetSpec
 from cai_assets.resources.storage import WHOLE, Commit, LakeTable, Staged
 from cai_assets.schemas.base import Column, Table
 from cai_assets_tests.fixtures.lake import EVENTS, MONTHS, SINGLE, days, events
@@ -474,16 +477,21 @@ def test_a_range_wins_whole_although_a_day_of_it_looked_unchanged(local_store: L
 CONTENT = st.dictionaries(st.sampled_from(DAYS), st.integers(0, 4), max_size=4)
 STEPS = st.lists(
     st.tuples(
-        st.lists(st.sampled_from(DAYS), min_size=1, unique=True) | st.none(), CONTENT, st.integers(0, 1)
+        st.lists(st.sampled_from(DAYS), min_size=1, unique=True) | st.none(),
+        CONTENT,
+        st.integers(0, 1),
+        st.integers(0, 1),
     ),
     max_size=6,
 )
+Steps = list[tuple[list[str] | None, dict[str, int], int, int]]
 
 
-def follow(table: LakeTable, steps: list[tuple[list[str] | None, dict[str, int], int]]) -> None:
-    """Do the steps to the table and to a dict, and compare after each."""
+def follow(tables: Sequence[LakeTable], steps: Steps) -> None:
+    """Do the steps to the table, each by one of several hands, and to a dict, and compare after each."""
     model: dict[str, pa.Table] = {}
-    for partitions, content, mark in steps:
+    for partitions, content, mark, hand in steps:
+        table = tables[hand]
         wanted = {day: rows for day, rows in content.items() if partitions is None or day in partitions}
         new = {day: events({day: rows}, mark=mark) for day, rows in wanted.items()}
         before, version = dict(model), table.version()
@@ -493,11 +501,15 @@ def follow(table: LakeTable, steps: list[tuple[list[str] | None, dict[str, int],
             empty = EVENTS.arrow_schema.empty_table()
             model |= {day: new.get(day, empty) for day in partitions}
         commit = table.replace(partitions, events(wanted, mark=mark))
-        assert table.row_counts() == {day: data.num_rows for day, data in sorted(model.items())}
         expected = pa.concat_tables(
             [EVENTS.arrow_schema.empty_table(), *(model[day] for day in sorted(model))]
         )
-        assert table.dataset().to_table().equals(expected)
+        read = table.log.snapshot()
+        assert read is not None
+        for one in tables:
+            assert one.row_counts() == {day: data.num_rows for day, data in sorted(model.items())}
+            assert one.dataset().to_table().equals(expected)
+            assert (one.version(), one.log.live()) == (read.version, read.parts)
         if version is not None:
             same = before.keys() == model.keys() and all(before[day].equals(model[day]) for day in model)
             assert (commit.version == version) == same
@@ -505,8 +517,60 @@ def follow(table: LakeTable, steps: list[tuple[list[str] | None, dict[str, int],
 
 @given(steps=STEPS)
 @examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_sequence_of_replacements_equals_a_dict(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[list[str] | None, dict[str, int], int]]
+def test_any_sequence_of_replacements_by_two_hands_equals_a_dict(
+    tmp_path_factory: pytest.TempPathFactory, steps: Steps
 ) -> None:
     folder: Path = tmp_path_factory.mktemp("lake")
-    follow(LakeTable(LocalStore(folder), EVENTS, ParquetSpec(file_rows=2)), steps)
+    follow([LakeTable(LocalStore(folder), EVENTS, ParquetSpec(file_rows=2)) for _ in range(2)], steps)
+
+
+# -- what is known of the log
+
+
+def test_a_log_is_read_again_only_where_it_has_grown(
+    lake_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int | None] = []
+    opens = DeltaLog._open
+    monkeypatch.setattr(
+        DeltaLog, "_open", lambda self, version=None: opened.append(version) or opens(self, version)
+    )
+    table = LakeTable(lake_store, EVENTS)
+    table.replace(DAYS[:1], events({DAYS[0]: 3}))
+    opened.clear()
+    for _ in range(3):
+        again = LakeTable(lake_store, EVENTS)
+        assert (again.version(), again.row_counts()) == (1, {DAYS[0]: 3})
+        again.replace(DAYS[:1], events({DAYS[0]: 3}))
+    assert opened == []
+    table.replace(DAYS[:1], events({DAYS[0]: 4}))
+    assert table.row_counts() == {DAYS[0]: 4}
+    assert opened == [1], "the state that the transaction was made on"
+
+    other = LakeTable(copy.copy(lake_store), EVENTS)
+    other.replace(DAYS[1:2], events({DAYS[1]: 5}))
+    opened.clear()
+    assert table.row_counts() == {DAYS[0]: 4, DAYS[1]: 5}
+    assert opened == [None], "somebody else has committed"
+
+
+def test_a_table_moved_away_and_made_anew_is_not_taken_for_the_old_one(local_store: LocalStore) -> None:
+    table = LakeTable(local_store, EVENTS)
+    table.replace(DAYS[:1], events({DAYS[0]: 3}))
+    shutil.move(local_store.location(*EVENTS.path), local_store.base / "away")
+    assert not table.exists()
+    other = LakeTable(LocalStore(local_store.base), EVENTS)
+    other.replace(DAYS[1:2], events({DAYS[1]: 5}))
+    assert (table.version(), table.row_counts()) == (1, {DAYS[1]: 5})
+
+
+def test_a_log_whose_entries_are_gone_is_read_from_its_checkpoint(local_store: LocalStore) -> None:
+    table = LakeTable(local_store, EVENTS)
+    for mark in range(3):
+        table.replace(DAYS[:1], events({DAYS[0]: 2 + mark}))
+    table.log.checkpoint()
+    for version in range(3):
+        local_store.delete(*EVENTS.path, f"_delta_log/{version:020}.json")
+    assert table.row_counts() == {DAYS[0]: 4}
+    LakeTable(LocalStore(local_store.base), EVENTS).replace(DAYS[:1], events({DAYS[0]: 9}))
+    assert table.row_counts() == {DAYS[0]: 9}
