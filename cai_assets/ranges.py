@@ -16,7 +16,7 @@ from cai_assets.domain.lake import to_lake
 from cai_assets.domain.redaction import Redactor, redactor_of
 from cai_assets.engines.base import Engine
 from cai_assets.engines.duckdb import SORT_MEMORY, DuckDBEngine
-from cai_assets.engines.duckdb_text import share
+from cai_assets.engines.memory import UNSET, share
 from cai_assets.engines.models import Model, TablePath
 from cai_assets.engines.spread import Spread
 from cai_assets.failures import CaiError
@@ -214,7 +214,7 @@ def stage_model(
         inputs=inputs,
         parameters=parameters,
         target=target,
-        memory_limit=share(settings.duckdb_memory_limit or "80%", at_once),
+        memory_limit=share(settings.duckdb_memory_limit or UNSET, at_once),
         threads=max(1, spread.cores // at_once),
         batch_rows=settings.chunk_size,
         engine=engine,

@@ -1,37 +1,12 @@
-"""What DuckDB is told, as text: names, types, files as tables, memory limits. Nothing runs here."""
+"""What DuckDB is told, as text: names, types, files as tables. Nothing runs here."""
 
-import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.types as pt
 
 from cai_assets.failures import PermanentError
 from cai_assets.schemas.base import Table
-
-
-def in_bytes(memory_limit: str) -> str:
-    """The limit as DuckDB takes it: it knows units alone, no share of this machine's memory."""
-    if not memory_limit.endswith("%"):
-        return memory_limit
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    group = Path("/sys/fs/cgroup/memory.max")  # of a container; "max" where there is no limit
-    if group.is_file() and (told := group.read_text().strip()).isdigit():
-        memory = min(memory, int(told))
-    return f"{int(memory * float(memory_limit.removesuffix('%')) / 100)}B"
-
-
-def share(memory_limit: str, among: int) -> str:
-    """A part of a memory limit, for one of several that work at the same time.
-
-    Args:
-        memory_limit: as `4GB` or `80%`.
-        among: how many there are.
-    """
-    number, unit = re.fullmatch(r"([\d.]+)\s?(\D+)", memory_limit).groups()  # type: ignore[union-attr]
-    return f"{float(number) / among:.4g}{unit}"
 
 
 def quoted(name: str) -> str:
@@ -73,18 +48,18 @@ def duckdb_type(kind: pa.DataType) -> str:
 
 
 def source(table: Table, files: Sequence[str]) -> str:
-    """The declared columns of a table over its files; files older than a column give NULL there."""
-    if not files:
-        return no_rows(table)
-    columns = ", ".join(quoted(column.name) for column in table.columns)
-    return f"select {columns} from {scan(files)}"  # noqa: S608  quoted
+    """The declared columns of a table over its files, which all have them."""
+    return _declared(table, scan(files)) if files else no_rows(table)
+
+
+def mixed_source(table: Table, files: Sequence[str]) -> str:
+    """The same over files of which some are older than a column, and give NULL there."""
+    return _declared(table, scan(files, mixed=True)) if files else no_rows(table)
 
 
 def older_source(table: Table, files: Sequence[str]) -> str:
     """The same over files that all lack a declared column."""
-    columns = ", ".join(quoted(column.name) for column in table.columns)
-    every = f"({no_rows(table)} union all by name from {scan(files)})"
-    return f"select {columns} from {every}"  # noqa: S608  quoted
+    return _declared(table, f"({no_rows(table)} union all by name from {scan(files, mixed=True)})")
 
 
 def no_rows(table: Table) -> str:
@@ -93,13 +68,24 @@ def no_rows(table: Table) -> str:
     return f"select {columns} where false"
 
 
-def scan(files: Sequence[str]) -> str:
-    """The files as a table function; columns go by their names."""
+def scan(files: Sequence[str], *, mixed: bool = False) -> str:
+    """The files as a table function; columns go by their names.
+
+    Args:
+        files: at least one.
+        mixed: look into each file for its columns; else they are the first file's, and DuckDB refuses to go
+            on at a file that lacks one.
+    """
     paths = ", ".join(text(file) for file in files)
-    return f"read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
+    return f"read_parquet([{paths}], hive_partitioning = false{', union_by_name = true' if mixed else ''})"
 
 
 def order(table: Table) -> str:
     """Partition column, then key."""
     partition = [table.partition_by] if table.partition_by else []
     return ", ".join(quoted(name) for name in dict.fromkeys([*partition, *table.key]))
+
+
+def _declared(table: Table, rows: str) -> str:
+    columns = ", ".join(quoted(column.name) for column in table.columns)
+    return f"select {columns} from {rows}"  # noqa: S608  quoted

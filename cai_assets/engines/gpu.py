@@ -5,11 +5,11 @@
 
 import importlib.util
 import os
-import re
 import sys
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from cai_assets.engines import memory
 from cai_assets.failures import PermanentError
 
 EXTRA: Final = "pip install 'cai_assets[gpu]'"
@@ -63,16 +63,8 @@ def find_device(enable: bool | None, visible: str | None) -> Device:
 
 
 def in_bytes(limit: str) -> int:
-    """GPU_MEMORY_LIMIT as bytes, rounded down to the 256 that RMM wants.
-
-    Args:
-        limit: as `16GB` or `16GiB`; both mean what DUCKDB_MEMORY_LIMIT means by them.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s?([KMGT])(i?)B", limit)
-    assert found is not None  # noqa: S101  the settings let nothing else pass
-    base = 1024 if found[3] else 1000
-    size = float(found[1]) * base ** ("KMGT".index(found[2]) + 1)
-    return int(size) // 256 * 256
+    """GPU_MEMORY_LIMIT as bytes, rounded down to the 256 that RMM wants."""
+    return memory.in_bytes(limit) // 256 * 256
 
 
 def _show(visible: str | None) -> None:

@@ -1,8 +1,10 @@
 """The DuckDB engine: files in, the declared table out, and clear words for whatever does not fit."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
+from itertools import permutations
 from pathlib import Path
 
 import duckdb
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cai_assets.engines.duckdb import DuckDBEngine, EngineError
+from cai_assets.engines.duckdb_database import files_worth_keeping
 from cai_assets.engines.models import Model, load_models
 from cai_assets.failures import TransientError
 from cai_assets.schemas.base import MONEY, TIMESTAMP, Column, Table
@@ -78,11 +81,56 @@ def test_rows_come_in_the_order_of_partition_and_key(engine, tmp_path):
     assert found["price"].to_pylist() == [Decimal("0.00000001")] * 9
 
 
-def test_a_file_that_is_older_than_a_column_has_null_there(engine, tmp_path):
-    old = _calls(tmp_path, {"call_id": "old"}, name="old.parquet", drop=("tokens", "error"))
-    new = _calls(tmp_path, {"call_id": "new", "tokens": 7}, name="new.parquet")
-    found = engine.query("select call_id, tokens from lake.llm_calls order by 1", {CALLS: [old, new]})
-    assert found.to_pylist() == [{"call_id": "new", "tokens": 7}, {"call_id": "old", "tokens": None}]
+OLDER = ("tokens", "error")
+
+
+@pytest.mark.parametrize("order", list(permutations(("old", "older", "new"))), ids="-".join)
+@pytest.mark.parametrize("kept", [False, True], ids=["for the call", "kept"])
+def test_files_older_than_a_column_have_null_there_wherever_they_stand(engine, tmp_path, order, kept):
+    made = {
+        "old": _calls(tmp_path, {"call_id": "old", "price": 2}, name="old.parquet", drop=OLDER),
+        "older": _calls(tmp_path, {"call_id": "older"}, name="older.parquet", drop=(*OLDER, "price")),
+        "new": _calls(tmp_path, {"call_id": "new", "tokens": 7, "price": 3}, name="new.parquet"),
+    }
+    with engine if kept else nullcontext():
+        for files in ([made["new"]], [made[name] for name in order], [made["new"]]):
+            found = engine.query("select call_id, tokens, price from lake.llm_calls", {CALLS: files})
+            wanted = {"new": (7, 3), "old": (None, 2), "older": (None, None)}
+            assert {row["call_id"]: (row["tokens"], row["price"]) for row in found.to_pylist()} == {
+                name: value for name, value in wanted.items() if made[name] in files
+            }
+            calls = engine.run(
+                load_models()["facts", "fct_llm_call"],
+                {CALLS: files},
+                {"report_timezone": "UTC"},
+                table=TABLES["facts", "fct_llm_call"],
+            ).read_all()
+            assert calls["call_id"].to_pylist() == sorted(name for name in wanted if made[name] in files)
+            assert calls["tokens"].null_count == len(files) - 1
+
+
+def test_a_column_that_is_in_none_of_the_files_is_null(engine, tmp_path):
+    old = _calls(tmp_path, {"call_id": "old"}, name="old.parquet", drop=OLDER)
+    for files in ([old], [old, _calls(tmp_path, {}, name="too.parquet", drop=OLDER)]):
+        found = engine.query("select tokens, error from lake.llm_calls", {CALLS: files})
+        assert [found[name].null_count for name in ("tokens", "error")] == [len(files)] * 2
+
+
+def test_a_database_is_kept_while_it_remembers_few_files(tmp_path):
+    assert [files_worth_keeping(limit) for limit in ("1GB", "4GiB", "100TB")] == [500, 2147, 5000]
+    opened = 0
+
+    def count(_: object) -> None:
+        nonlocal opened
+        opened += 1
+
+    files = [_calls(tmp_path, {}, name=f"{n}.parquet") for n in range(501)]
+    with DuckDBEngine(memory_limit="1GB", prepare=count) as engine:
+        for some in (files[:400], files[:500], files[:500], files):
+            engine.query("select call_id from lake.llm_calls", {CALLS: some})
+        assert opened == 1
+        engine.query("select call_id from lake.llm_calls", {CALLS: files[:1]})
+        assert opened == 2
 
 
 def test_a_folder_like_a_partition_adds_no_column_and_changes_none(engine, tmp_path):
