@@ -107,8 +107,8 @@ class DeltaLog:
     def state(self) -> State | None:
         """The newest state; None if the table was never committed to."""
         state = recall(self._store, self._table.path) or self.snapshot()
-        if isinstance(state, Snapshot):
-            self.remember(state)
+        if state is not None:
+            self.seen(state)
         return state
 
     def live(self) -> Parts:
@@ -243,11 +243,18 @@ class DeltaLog:
         if version == state.version + 1:
             kept = {key: files for key, files in state.parts.items() if key not in plan.touched}
             changed = {key: parts[key] for key in plan.changed}
-            self.remember(State(version, {**kept, **changed}, state.fits))
+            self._remember(State(version, {**kept, **changed}, state.fits))
 
-    def remember(self, state: State) -> None:
-        """Note the newest state. Not between it and a transaction: others would come first the more often."""
-        remember(self._store, self._table.path, State(state.version, state.parts, state.fits))
+    def seen(self, state: State) -> None:
+        """Note the newest state, where it was read from the log; one that was known is noted already.
+
+        Not between it and a transaction: others would come first the more often.
+        """
+        if isinstance(state, Snapshot):
+            self._remember(State(state.version, state.parts, state.fits))
+
+    def _remember(self, state: State) -> None:
+        remember(self._store, self._table.path, state)
 
     def flush(self, version: int) -> None:
         """Return when the entry of a version survives a loss of power."""

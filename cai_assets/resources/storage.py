@@ -317,7 +317,7 @@ class LakeTable:
                     }
                 plan = Plan.of(state.parts, parts, whole=whole)
                 if not plan.touched:
-                    self.log.remember(state)
+                    self.log.seen(state)
                     return _summary(state.version, parts, plan)
                 tried = (state.version, plan)
                 if not self.log.transact(
