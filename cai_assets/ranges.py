@@ -16,10 +16,10 @@ from cai_assets.domain.lake import to_lake
 from cai_assets.domain.redaction import Redactor, redactor_of
 from cai_assets.engines.base import Engine
 from cai_assets.engines.duckdb import SORT_MEMORY, DuckDBEngine
-from cai_assets.engines.memory import UNSET, share
 from cai_assets.engines.models import Model, TablePath
 from cai_assets.engines.spread import Spread
 from cai_assets.failures import CaiError
+from cai_assets.memory import UNSET, share
 from cai_assets.resources.lake_files import LakeFiles
 from cai_assets.resources.live_documents import LiveDocuments
 from cai_assets.resources.mongo import MongoStore

@@ -19,9 +19,9 @@ import pyarrow as pa
 from cai_assets.engines.base import EngineError, EngineName, Files, complete, without_nulls
 from cai_assets.engines.duckdb_database import FILES_DIFFER, Database, Keeper, files_worth_keeping
 from cai_assets.engines.duckdb_text import duckdb_type, order, quoted
-from cai_assets.engines.memory import UNSET, in_bytes
 from cai_assets.engines.models import Model, TablePath
 from cai_assets.failures import CaiError, TransientError
+from cai_assets.memory import UNSET, in_bytes
 from cai_assets.schemas.base import Table
 from cai_assets.schemas.tables import TABLES
 from cai_assets.settings import Settings

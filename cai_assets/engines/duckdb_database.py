@@ -12,8 +12,8 @@ import duckdb
 
 from cai_assets.engines.base import EngineError, Files
 from cai_assets.engines.duckdb_text import mixed_source, older_source, quoted, source
-from cai_assets.engines.memory import UNSET, in_bytes
 from cai_assets.engines.models import TablePath
+from cai_assets.memory import UNSET, in_bytes
 from cai_assets.schemas.base import Table
 
 # A kept database remembers the footers of the files it has read, beside its memory limit: some 100 kB each.

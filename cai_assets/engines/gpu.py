@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from cai_assets.engines import memory
+from cai_assets import memory
 from cai_assets.failures import PermanentError
 
 EXTRA: Final = "pip install 'cai_assets[gpu]'"

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from cai_assets.domain.rows import marked, unmarked
 from cai_assets.domain.timestamps import TimestampError, parse_timestamp, timestamp_or_none
+from cai_assets.memory import in_bytes
 from cai_assets.resources.file_tables import FileSet, find_files, prepare, stage
 from cai_assets.resources.scratch import scratch_folder
 from cai_assets.resources.source import (
@@ -208,7 +209,7 @@ class FilesSource:
     def _connect(self, folder: Path) -> duckdb.DuckDBPyConnection:
         config: dict[str, Any] = {"temp_directory": str(folder / "spill")}
         if self._settings.duckdb_memory_limit:
-            config["memory_limit"] = self._settings.duckdb_memory_limit
+            config["memory_limit"] = f"{in_bytes(self._settings.duckdb_memory_limit)}B"
         if self._settings.processing_threads:
             config["threads"] = self._settings.processing_threads
         database = duckdb.connect(folder / "source.duckdb", config=config)

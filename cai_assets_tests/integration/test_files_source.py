@@ -208,6 +208,10 @@ def test_files_that_change_are_read_again(tmp_path, opened):
     assert len(list(source.conversations(DAY, NEXT))) == 1
 
 
+def test_a_memory_limit_may_be_a_share_of_the_machine(tricky_folder, opened):
+    assert list(opened(tricky_folder, duckdb_memory_limit="50%").messages(["first"]))
+
+
 def test_nothing_is_left_behind(tmp_path, tricky_folder, opened, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     source = opened(tricky_folder, duckdb_memory_limit="500MB", processing_threads=1)

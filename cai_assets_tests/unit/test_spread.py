@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai_assets.engines.memory import share
 from cai_assets.engines.spread import ROWS_WORTH_A_THREAD, Spread
 from cai_assets.failures import PermanentError, TransientError
+from cai_assets.memory import share
 from cai_assets.settings import Settings
 from cai_assets_tests.fixtures.lake import days
 

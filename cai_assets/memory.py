@@ -1,6 +1,6 @@
 """Limits of memory as the settings write them: `4GB`, `512 MiB`, `80%`.
 
-What is kept within them is the engines' matter.
+What is kept within them is the matter of who reads them: the engines, and files as a source.
 """
 
 import os
